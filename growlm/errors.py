@@ -1,0 +1,75 @@
+"""Every error a user can cause, as one clear message: what, where, why, what to do.
+
+The exit codes are part of the command line's contract (docs/cli.md).
+"""
+
+from __future__ import annotations
+
+
+class GrowLMError(Exception):
+    """A failure that the user can act on. Printed without a traceback unless `--debug` is given.
+
+    `what` is one sentence; `where` a file, line, field or step; `why` the rule that was broken;
+    `fix` the thing to do next, ready to copy where that is possible.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for label, text in (("where", self.where), ("why", self.why), ("fix", self.fix)):
+            if text:
+                lines.append(f"  {label + ':':<7}{text}")
+        return "\n".join(lines)
+
+
+class RecipeError(GrowLMError):
+    """The recipe or a flag is wrong; nothing was touched."""
+
+    exit_code = 2
+
+
+class DataError(GrowLMError):
+    """Text, a tokenizer or a token shard is damaged, missing or does not fit."""
+
+    exit_code = 65
+
+
+class CheckpointError(GrowLMError):
+    """A checkpoint is damaged, incomplete or does not fit; nothing was overwritten."""
+
+    exit_code = 65
+
+
+class GrowthError(GrowLMError):
+    """A growth cannot be done as asked, or was declared exact and is not."""
+
+    exit_code = 70
+
+
+class Preempted(GrowLMError):
+    """Asked to stop (SIGTERM, Ctrl-C): saved, and the same command continues the run."""
+
+    exit_code = 75
+
+
+class DiskError(GrowLMError):
+    """The disk is full, read-only or failing; the previous checkpoint is intact."""
+
+    exit_code = 76
+
+
+class LockError(GrowLMError):
+    """Another process owns this run folder."""
+
+    exit_code = 77
+
+
+class DriftError(GrowLMError):
+    """The recipe, the data or the tokenizer changed under a run."""
+
+    exit_code = 78

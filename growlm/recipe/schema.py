@@ -1,0 +1,218 @@
+"""The recipe: every field of a run, typed, with its meaning. The field docs become docs/recipe.md."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from growlm.recipe.shape import ModelConfig
+
+
+class _Table(BaseModel):
+    """A TOML table: unknown keys are errors, values are not coerced silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelTable(_Table):
+    """What stays the same through every stage of the run."""
+
+    family: str = Field(description="Parameter table to use: `flm` or `llama`.")
+    head_dim: int = Field(gt=0, description="Size of one attention head; fixed for the whole run.")
+    vocab_size: int = Field(gt=0, description="Rows of the embedding; at least the tokenizer's size.")
+    tied: bool = Field(True, description="Share the embedding with the output head.")
+    norm_eps: float = Field(1e-5, gt=0, description="Epsilon of LayerNorm or RMSNorm.")
+    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary frequencies.")
+    xpos_scale_base: float = Field(512.0, gt=0, description="xPos scale base in positions (`flm`).")
+    init_std: float = Field(0.02, gt=0, description="Standard deviation of new weights.")
+    input_mult: float = Field(1.0, description="Multiplier on the embedding's output.")
+    output_mult: float = Field(1.0, description="Multiplier on the logits (softmax temperature).")
+    mup_base_d_model: int | None = Field(
+        None, gt=0, description="Base width of muP; unset means standard parametrization."
+    )
+
+
+class GrowthTable(_Table):
+    """How a stage's first weights are made from the last weights of the stage before it."""
+
+    operator: Literal["masked", "zero", "clone"] = Field(
+        "masked", description="How width (d_model, heads, ffn) grows."
+    )
+    depth: Literal["masked", "zero_block", "stack", "interpose"] = Field(
+        "zero_block",
+        description="How layers are added: behind a ramped gate, with zero writers, or as copies (not exact).",
+    )
+    ramp_steps: int = Field(
+        100, ge=0, description="Steps over which masks (and new tokens of a grown vocabulary) go 0 -> 1."
+    )
+    noise: float = Field(
+        0.0, ge=0, description="clone: paired noise on the copies, as a share of each weight's own size."
+    )
+    split: float = Field(
+        0.5, gt=0, lt=1, description="clone: share of the first copy in each pair; 0.5 is uniform."
+    )
+    moments: Literal["grow", "reset"] = Field(
+        "grow", description="AdamW moments: transformed with the weights, or started from zero."
+    )
+    rewarm_steps: int = Field(0, ge=0, description="Warm-up of the learning rate for the new part only.")
+    certify: Literal["fp32", "fp64"] = Field("fp32", description="Precision of the growth certificate.")
+
+
+class StageTable(_Table):
+    """One stage: a shape, how much it trains, and how it came from the stage before."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Short name, unique in the run.")
+    d_model: int = Field(gt=0, description="Residual width.")
+    n_heads: int = Field(gt=0, description="Query heads.")
+    n_kv_heads: int | None = Field(None, gt=0, description="Key/value heads; unset means `n_heads`.")
+    d_ff: int = Field(gt=0, description="Hidden units of the feed-forward layer.")
+    n_layers: int = Field(gt=0, description="Blocks.")
+    vocab_size: int | None = Field(None, gt=0, description="Overrides `model.vocab_size` from here on.")
+    tokens: int = Field(gt=0, description="Tokens to train in this stage; rounded up to whole steps.")
+    seq_len: int = Field(gt=0, description="Context length in tokens.")
+    batch_size: int = Field(gt=0, description="Sequences in one optimizer step.")
+    micro_batch_size: int | None = Field(
+        None, gt=0, description="Sequences per forward pass; unset means the whole batch."
+    )
+    lr: float | None = Field(None, gt=0, description="Peak learning rate; unset means `optim.lr`.")
+    lr_policy: Literal["continue", "rewarm", "rewind"] = Field(
+        "continue",
+        description="At the stage's start: go on along the schedule, warm up again to it, or restart it.",
+    )
+    mixture: dict[str, float] | None = Field(None, description="Overrides `data.mixture` from here on.")
+    growth: GrowthTable | None = Field(None, description="Growth into this stage; unset means defaults.")
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the stage."""
+        return math.ceil(self.tokens / (self.batch_size * self.seq_len))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens in one optimizer step."""
+        return self.batch_size * self.seq_len
+
+
+class DataTable(_Table):
+    """Where the tokens are and in which proportions they are drawn."""
+
+    path: str = Field(description="Folder written by `growlm data prepare`.")
+    mixture: dict[str, float] = Field(min_length=1, description="Weight of each source; they need not sum to 1.")
+
+
+class OptimTable(_Table):
+    """AdamW."""
+
+    lr: float = Field(gt=0, description="Peak learning rate.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the second moment.")
+    eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled decay of matrices; never of gains and biases.")
+    grad_clip: float = Field(1.0, gt=0, description="Largest global gradient norm.")
+
+
+class ScheduleTable(_Table):
+    """The learning rate over the whole run, in steps since the run's start or its last rewind."""
+
+    kind: Literal["wsd", "cosine", "linear"] = Field("wsd", description="Shape after the warm-up.")
+    warmup_steps: int = Field(100, ge=0, description="Linear warm-up; also of a `rewarm`.")
+    decay_share: float = Field(0.2, ge=0, le=1, description="wsd: last share of the steps that decays.")
+    min_lr_ratio: float = Field(0.1, ge=0, le=1, description="Final learning rate over the peak.")
+
+
+class GuardTable(_Table):
+    """When a step is not applied."""
+
+    spike_sigmas: float = Field(
+        8.0, gt=0, description="Skip a step whose loss or gradient norm is this many robust sigmas too high."
+    )
+    window: int = Field(128, ge=16, description="Accepted steps that the median and MAD look back over.")
+    grace_steps: int = Field(50, ge=0, description="Steps after a start or growth without the spike guard.")
+    max_skips_in_row: int = Field(10, gt=0, description="Stop the run after this many skipped steps in a row.")
+
+
+class EvalTable(_Table):
+    """What is measured and shown while training."""
+
+    every_tokens: int = Field(1_000_000, gt=0, description="Validate and sample each time this many tokens pass.")
+    tokens: int = Field(65_536, gt=0, description="Validation tokens per source, always the same ones.")
+    prompts: list[str] = Field(default_factory=list, description="Fixed prompts to continue at every validation.")
+    sample_tokens: int = Field(48, ge=0, description="Tokens sampled for each prompt.")
+
+
+class CheckpointTable(_Table):
+    """When the run is saved and what is kept."""
+
+    every_seconds: float = Field(300.0, gt=0, description="Seconds of training between saves.")
+    every_steps: int | None = Field(None, gt=0, description="Also save whenever this many steps have passed.")
+    keep: int = Field(3, ge=2, description="Newest checkpoints to keep, beside both sides of every growth.")
+
+
+class TrainTable(_Table):
+    """The machine."""
+
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="Compute precision; weights are fp32.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
+    threads: int | None = Field(None, gt=0, description="CPU threads; unset means all cores. Part of the bits.")
+
+
+class BudgetTable(_Table):
+    """Money, for the terminal line and the report."""
+
+    price_per_hour: float | None = Field(None, ge=0, description="Price of this machine per hour.")
+    currency: str = Field("USD", description="Unit of the price.")
+    max_cost: float | None = Field(None, gt=0, description="Save and stop (exit 75) at this cost.")
+
+
+class Recipe(_Table):
+    """A run, whole."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the run.")
+    seed: int = Field(1, ge=0, description="Seeds initialisation, data order and growth.")
+    model: ModelTable
+    data: DataTable
+    optim: OptimTable
+    schedule: ScheduleTable = ScheduleTable()  # pyright: ignore[reportCallIssue]
+    guard: GuardTable = GuardTable()  # pyright: ignore[reportCallIssue]
+    eval: EvalTable = EvalTable()  # pyright: ignore[reportCallIssue]
+    checkpoint: CheckpointTable = CheckpointTable()  # pyright: ignore[reportCallIssue]
+    train: TrainTable = TrainTable()  # pyright: ignore[reportCallIssue]
+    budget: BudgetTable = BudgetTable()  # pyright: ignore[reportCallIssue]
+    stages: list[StageTable] = Field(min_length=1, description="The stages, in order.")
+
+    def model_config_of(self, index: int) -> ModelConfig:
+        """The model of stage `index` as the recipe states it (before carried constants)."""
+        stage = self.stages[index]
+        vocab = next(
+            (s.vocab_size for s in reversed(self.stages[: index + 1]) if s.vocab_size), self.model.vocab_size
+        )
+        m = self.model
+        mup = stage.d_model / m.mup_base_d_model if m.mup_base_d_model else 1.0
+        return ModelConfig(
+            family=m.family,
+            d_model=stage.d_model,
+            n_heads=stage.n_heads,
+            n_kv_heads=stage.n_kv_heads or stage.n_heads,
+            head_dim=m.head_dim,
+            d_ff=stage.d_ff,
+            n_layers=stage.n_layers,
+            vocab_size=vocab,
+            tied=m.tied,
+            rope_theta=m.rope_theta,
+            xpos_scale_base=m.xpos_scale_base,
+            init_std=m.init_std,
+            mup_base_d_model=m.mup_base_d_model,
+            norm_eps=m.norm_eps,
+            input_mult=m.input_mult,
+            logit_mult=m.output_mult / mup,
+        )
+
+    def mixture_of(self, index: int) -> dict[str, float]:
+        """Source weights of stage `index`."""
+        return next((s.mixture for s in reversed(self.stages[: index + 1]) if s.mixture), self.data.mixture)
+
+    def growth_of(self, index: int) -> GrowthTable:
+        """Growth settings into stage `index` (its own or the defaults)."""
+        return self.stages[index].growth or GrowthTable()  # pyright: ignore[reportCallIssue]
