@@ -1,0 +1,1 @@
+"""The decoder, and the one table that says what its parameters are."""

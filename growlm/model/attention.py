@@ -1,0 +1,40 @@
+"""Causal attention with grouped keys and values: SDPA, and an explicit form where SDPA's backward is slow.
+
+On CPU the flash kernel's backward does not use bf16 matrix units; up to 512 positions two batched
+matmuls and a softmax are faster (benchmarks/cpu_train.py). Both give the same result.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EXPLICIT_MAX_T = 512
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(E), causal) v for q (B, H, T, E), k and v (B, K, T, E), H a multiple of K."""
+    if q.device.type == "cpu" and q.shape[2] <= EXPLICIT_MAX_T:
+        return explicit_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same with two batched matmuls; the queries of a group are stacked along time."""
+    B, H, T, E = q.shape
+    K = k.shape[1]
+    group = H // K
+    stacked = (q * E**-0.5).reshape(B * K, group * T, E)
+    keys, values = k.reshape(B * K, T, E), v.reshape(B * K, T, E)
+    scores = torch.baddbmm(_causal_bias(T, group, q.dtype), stacked, keys.transpose(1, 2))
+    return torch.bmm(torch.softmax(scores, dim=-1), values).view(B, H, T, E)
+
+
+@lru_cache(maxsize=8)
+def _causal_bias(T: int, group: int, dtype: torch.dtype) -> Tensor:
+    """-inf above the diagonal, (group * T, T)."""
+    bias = torch.full((T, T), float("-inf"), dtype=dtype).triu_(1)
+    return bias.repeat(group, 1)

@@ -1,0 +1,195 @@
+"""The decoder that every family shares. What it contains is read from the parameter table.
+
+Dimension names: B batch, T time, D d_model, H heads, K kv heads, E head_dim, F ffn, V vocab.
+Weights are kept in fp32 and cast to the compute dtype where they are used.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from growlm.model.attention import attention
+from growlm.model.init import init_rows
+from growlm.model.loss import cross_entropy, head_logits
+from growlm.model.masks import Masks, Ramp
+from growlm.model.parameters import Parameter, axis_sizes, family_of, parameter_table
+from growlm.model.positions import apply_rotary
+from growlm.recipe.shape import ModelConfig
+
+
+class Affine(nn.Module):
+    """A weight and, if the table has one, a bias."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, table: dict[str, Parameter], name: str) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(table[f"{name}.weight"].shape))
+        bias = table.get(f"{name}.bias")
+        self.bias = nn.Parameter(torch.empty(bias.shape)) if bias else None
+
+
+class Linear(Affine):
+    """y = x W^T + b in x's dtype."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class Norm(Affine):
+    """LayerNorm or RMSNorm; under a mask the statistics weigh each unit by its mask (MSG, growth.md 1.2)."""
+
+    def __init__(self, table: dict[str, Parameter], name: str, kind: str, eps: float) -> None:
+        super().__init__(table, name)
+        self.kind, self.eps = kind, eps
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        if mask is not None:
+            return self._masked(x, mask)
+        weight = self.weight.to(x.dtype)
+        if self.kind == "rms":
+            return F.rms_norm(x, weight.shape, weight, self.eps)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.layer_norm(x, weight.shape, weight, bias, self.eps)
+
+    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        wide = x if x.dtype == torch.float64 else x.float()
+        m = mask.to(wide.dtype)
+        count = m.sum()
+        if self.kind == "layer":
+            wide = wide - (wide * m).sum(-1, keepdim=True) / count
+        variance = (wide.square() * m).sum(-1, keepdim=True) / count
+        y = wide * torch.rsqrt(variance + self.eps) * self.weight.to(wide.dtype)
+        if self.bias is not None:
+            y = y + self.bias.to(wide.dtype)
+        return (y * m).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, table: dict[str, Parameter], name: str, config: ModelConfig) -> None:
+        super().__init__()
+        self.q_proj = Linear(table, f"{name}.q_proj")
+        self.k_proj = Linear(table, f"{name}.k_proj")
+        self.v_proj = Linear(table, f"{name}.v_proj")
+        self.o_proj = Linear(table, f"{name}.o_proj")
+        self.config, self.family = config, family_of(config)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        B, T, _ = x.shape
+        E = self.config.head_dim
+        q = self.q_proj(x).view(B, T, -1, E).transpose(1, 2)  # B H T E
+        k = self.k_proj(x).view(B, T, -1, E).transpose(1, 2)  # B K T E
+        v = self.v_proj(x).view(B, T, -1, E).transpose(1, 2)  # B K T E
+        q, k = apply_rotary(q, k, self.config, self.family)
+        y = attention(q, k, v).transpose(1, 2).reshape(B, T, -1)  # B T H*E
+        return self.o_proj(y if mask is None else y * mask.to(y.dtype))
+
+
+class Mlp(nn.Module):
+    """Feed-forward layer, gated if the table has a gate."""
+
+    def __init__(self, table: dict[str, Parameter], name: str, activation: str) -> None:
+        super().__init__()
+        self.gate_proj = Linear(table, f"{name}.gate_proj") if f"{name}.gate_proj.weight" in table else None
+        self.up_proj = Linear(table, f"{name}.up_proj")
+        self.down_proj = Linear(table, f"{name}.down_proj")
+        self.activation = activation
+
+    def _act(self, x: Tensor) -> Tensor:
+        return F.silu(x) if self.activation == "silu" else F.gelu(x, approximate="tanh")
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        up = self.up_proj(x)  # B T F
+        y = self._act(up) if self.gate_proj is None else self._act(self.gate_proj(x)) * up
+        return self.down_proj(y if mask is None else y * mask.to(y.dtype))
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x); a growth gate scales both branches."""
+
+    def __init__(self, table: dict[str, Parameter], layer: int, config: ModelConfig) -> None:
+        super().__init__()
+        family, name = family_of(config), f"blocks.{layer}"
+        self.attn_norm = Norm(table, f"{name}.attn_norm", family.norm, config.norm_eps)
+        self.attn = Attention(table, f"{name}.attn", config)
+        self.mlp_norm = Norm(table, f"{name}.mlp_norm", family.norm, config.norm_eps)
+        self.mlp = Mlp(table, f"{name}.mlp", family.activation)
+        self.layer = layer
+
+    def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        if masks is None:
+            x = x + self.attn(self.attn_norm(x, None), None)
+            return x + self.mlp(self.mlp_norm(x, None), None)
+        gate = masks.gate(self.layer)
+        branch = self.attn(self.attn_norm(x, masks.d_model), masks.q)
+        x = x + (branch if gate is None else branch * gate)
+        branch = self.mlp(self.mlp_norm(x, masks.d_model), masks.ffn)
+        return x + (branch if gate is None else branch * gate)
+
+
+class Decoder(nn.Module):
+    """A decoder-only language model of any family."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        table = parameter_table(config)
+        self.config = config
+        self.embedding = Affine(table, "embedding")
+        self.blocks = nn.ModuleList(Block(table, i, config) for i in range(config.n_layers))
+        self.norm = Norm(table, "norm", family_of(config).norm, config.norm_eps)
+        self.lm_head = None if config.tied else Affine(table, "lm_head")
+        self.compute_dtype: torch.dtype | None = None
+        self.masks: Masks | None = None
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> Decoder:
+        """Fill every parameter by its record in the table."""
+        table = parameter_table(self.config)
+        for name, tensor in self.named_parameters():
+            tensor.copy_(init_rows(table[name], seed, 0, tensor.shape[0]))
+        return self
+
+    def set_mask(self, ramp: Ramp | None, value: float) -> None:
+        """Put the new units of a growth behind `value`; None or 1 removes every mask."""
+        done = ramp is None or value >= 1.0
+        self.masks = None if done else Masks(ramp, value, axis_sizes(self.config), self.head.device)
+
+    @property
+    def head(self) -> Tensor:
+        """The output matrix (V, D); the embedding when tied."""
+        return self.embedding.weight if self.lm_head is None else self.lm_head.weight
+
+    def forward(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
+        """Final hidden states (B, T, D) of tokens (B, T); `trace` collects the stream after each block."""
+        x = F.embedding(tokens, self.embedding.weight)  # B T D
+        if self.config.input_mult != 1.0:
+            x = x * self.config.input_mult
+        if self.compute_dtype is not None:
+            x = x.to(self.compute_dtype)
+        for block in self.blocks:
+            x = block(x, self.masks)
+            if trace is not None:
+                trace.append(x)
+        return self.norm(x, None if self.masks is None else self.masks.d_model)
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross entropy in nats of targets (B, T) given tokens (B, T)."""
+        hidden = self(tokens).flatten(0, 1)  # B*T D
+        bias = None if self.masks is None else self.masks.logit_bias
+        return cross_entropy(hidden, self.head, targets.flatten(), mult=self.config.logit_mult, bias=bias)
+
+    def logits(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
+        """Logits (B, T, V) in fp32 or wider. For evaluation and sampling, not for training."""
+        hidden = self(tokens, trace)
+        bias = None if self.masks is None else self.masks.logit_bias
+        return head_logits(hidden, self.head, self.config.logit_mult, bias)

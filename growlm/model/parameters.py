@@ -1,0 +1,126 @@
+"""The parameter table: one record per parameter. Everything that must agree about a tensor reads it.
+
+Initialisation, optimizer groups, growth, checkpoints, FLOP and parameter counts all start from
+`parameter_table(config)`. It is computed without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from growlm.errors import RecipeError
+from growlm.model.families import FAMILIES, Family, Role, Slot
+from growlm.recipe.shape import ModelConfig
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor of the model.
+
+    `axes` name its dimensions, `shape` their sizes; `reads` is the axis it contracts over (None for
+    lookups and vectors); `layer` is None outside the blocks. The multipliers are relative to the
+    recipe's learning rate, weight decay and AdamW epsilon.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    role: Role
+    reads: str | None
+    layer: int | None
+    init: Literal["normal", "ones", "zeros"]
+    std: float
+    lr_mult: float
+    wd_mult: float
+    eps_mult: float
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def writes_residual(self) -> bool:
+        """Whether its output is added to the residual stream (embedding, o_proj, down_proj, their biases)."""
+        projects_back = self.role in ("hidden", "bias") and self.axes[0] == "d_model"
+        return self.role == "embedding" or (projects_back and "norm" not in self.name)
+
+    def at_layer(self, layer: int) -> str:
+        """The name of the same parameter in another layer."""
+        return self.name if self.layer is None else self.name.replace(f".{self.layer}.", f".{layer}.", 1)
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family of a config; RecipeError if there is none of that name."""
+    if config.family not in FAMILIES:
+        raise RecipeError(
+            f"unknown model family {config.family!r}",
+            where="model.family",
+            fix="write one of: " + ", ".join(sorted(FAMILIES)),
+        )
+    return FAMILIES[config.family]
+
+
+def axis_sizes(config: ModelConfig) -> dict[str, int]:
+    """Size of every named axis."""
+    return {
+        "vocab": config.vocab_size,
+        "d_model": config.d_model,
+        "q": config.n_heads * config.head_dim,
+        "kv": config.n_kv_heads * config.head_dim,
+        "ffn": config.d_ff,
+    }
+
+
+@cache
+def parameter_table(config: ModelConfig) -> dict[str, Parameter]:
+    """Every parameter of the model by name, in the order of the forward pass."""
+    slots = family_of(config).slots
+    first = next(k for k, slot in enumerate(slots) if "{i}" in slot.name)
+    block = [slot for slot in slots if "{i}" in slot.name]
+    order: list[tuple[Slot, int | None]] = [(slot, None) for slot in slots[:first]]
+    order += [(slot, layer) for layer in range(config.n_layers) for slot in block]
+    order += [(slot, None) for slot in slots[first + len(block) :]]
+    records = [
+        _record(slot, layer, config) for slot, layer in order if not (config.tied and slot.role == "unembedding")
+    ]
+    return {p.name: p for p in records}
+
+
+def n_parameters(config: ModelConfig) -> int:
+    """Number of trained parameters, a tied embedding counted once."""
+    return sum(p.numel for p in parameter_table(config).values())
+
+
+def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
+    """Sizes, initialisation and multipliers of one slot.
+
+    muP with AdamW (scaling.md 1.1, after 2203.03466 table 8): for m = d_model / base width, hidden
+    matrices have std/sqrt(m), lr/m, weight decay*m; AdamW's epsilon is /m everywhere. Without a base
+    width m = 1. Residual writers start smaller by 1/sqrt(2 n_layers) (GPT-2).
+    """
+    m = config.d_model / config.mup_base_d_model if config.mup_base_d_model else 1.0
+    matrix = slot.role in ("hidden", "embedding", "unembedding")
+    hidden = slot.role == "hidden"
+    std = config.init_std if matrix else 0.0
+    if hidden:
+        std /= math.sqrt(m)
+        if slot.axes[0] == "d_model":
+            std /= math.sqrt(2 * max(1, config.n_layers))
+    sizes = axis_sizes(config)
+    return Parameter(
+        name=slot.name.format(i=layer),
+        axes=slot.axes,
+        shape=tuple(sizes[a] for a in slot.axes),
+        role=slot.role,
+        reads=slot.reads,
+        layer=layer,
+        init="normal" if matrix else "ones" if slot.role == "gain" else "zeros",
+        std=std,
+        lr_mult=1 / m if hidden else 1.0,
+        wd_mult=(m if hidden else 1.0) if matrix else 0.0,
+        eps_mult=1 / m,
+    )
