@@ -161,8 +161,9 @@ class Decoder(nn.Module):
 
     def set_mask(self, ramp: Ramp | None, value: float) -> None:
         """Put the new units of a growth behind `value`; None or 1 removes every mask."""
-        done = ramp is None or value >= 1.0
-        self.masks = None if done else Masks(ramp, value, axis_sizes(self.config), self.head.device)
+        self.masks = None
+        if ramp is not None and value < 1.0:
+            self.masks = Masks(ramp, value, axis_sizes(self.config), self.head.device)
 
     @property
     def head(self) -> Tensor:

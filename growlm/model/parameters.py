@@ -85,7 +85,9 @@ def parameter_table(config: ModelConfig) -> dict[str, Parameter]:
     order += [(slot, layer) for layer in range(config.n_layers) for slot in block]
     order += [(slot, None) for slot in slots[first + len(block) :]]
     records = [
-        _record(slot, layer, config) for slot, layer in order if not (config.tied and slot.role == "unembedding")
+        _record(slot, layer, config)
+        for slot, layer in order
+        if not (config.tied and slot.role == "unembedding")
     ]
     return {p.name: p for p in records}
 

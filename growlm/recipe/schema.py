@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +12,7 @@ from growlm.recipe.shape import ModelConfig
 class _Table(BaseModel):
     """A TOML table: unknown keys are errors, values are not coerced silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelTable(_Table):
@@ -48,7 +47,7 @@ class GrowthTable(_Table):
         100, ge=0, description="Steps over which masks (and new tokens of a grown vocabulary) go 0 -> 1."
     )
     noise: float = Field(
-        0.0, ge=0, description="clone: paired noise on the copies, as a share of each weight's own size."
+        0.1, ge=0, description="clone: paired noise on the copies, as a share of each weight's own size."
     )
     split: float = Field(
         0.5, gt=0, lt=1, description="clone: share of the first copy in each pair; 0.5 is uniform."
@@ -87,7 +86,7 @@ class StageTable(_Table):
     @property
     def steps(self) -> int:
         """Optimizer steps of the stage."""
-        return math.ceil(self.tokens / (self.batch_size * self.seq_len))
+        return -(-self.tokens // self.tokens_per_step)
 
     @property
     def tokens_per_step(self) -> int:

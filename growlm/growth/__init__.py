@@ -1,0 +1,1 @@
+"""Growth: axis maps, operators, the optimizer-state rule and the certificate."""
