@@ -1,0 +1,118 @@
+"""The manifest: what a checkpoint is and the hash of every byte of it, its own included. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from growlm.checkpoint.disk import human_bytes
+from growlm.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+VERSION = 1
+_SIZE_CAP = 100_000_000
+_SEAL = re.compile(rb'\{"xxh3":"([0-9a-f]{32})",\n')
+
+Count = Annotated[int, Field(ge=0)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # a plain name: no path can leave
+Object = dict[str, JsonValue]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileRecord(_Strict):
+    """One file of the checkpoint: its size and xxh3-128."""
+
+    bytes: Count
+    xxh3: Hash
+
+
+class TensorRecord(_Strict):
+    """One tensor: the file it is in, where its bytes begin in that file, and their xxh3-128."""
+
+    file: FileName
+    dtype: str
+    shape: list[Count]
+    offset: Count
+    bytes: Count
+    xxh3: Hash
+
+
+class Manifest(_Strict):
+    """Everything that a run needs to go on, beside the tensors themselves."""
+
+    version: Literal[1] = VERSION
+    created: float = Field(description="Unix seconds.")
+    step: Count = Field(description="Optimizer steps of the whole run done so far.")
+    stage: Count = Field(description="Index of the stage.")
+    stage_step: Count = Field(description="Steps done in this stage.")
+    tokens: Count = Field(description="Tokens trained on so far, all stages.")
+    updates: Count = Field(description="Steps whose update was applied.")
+    skipped: Count = Field(description="Steps skipped by the guard.")
+    train_seconds: float = Field(description="Seconds spent in steps, all incarnations.")
+    flops: float = Field(description="Model FLOPs so far, all stages.")
+    model: Object = Field(description="ModelConfig.to_dict() of the tensors stored here.")
+    mask: float = Field(description="The mask ramp of a masked growth: 0 hidden, 1 fully in.", ge=0, le=1)
+    lineage: list[Object] = Field(description="Every growth so far: step, from, to, operator, certificate.")
+    births: Object = Field(
+        description="Per axis the ranges [start, stop, update] that were born at an update."
+    )
+    guard: Object = Field(description="State of the spike guard.")
+    recipe_hash: str
+    data_fingerprint: str
+    tokenizer_hash: str
+    environment: Object = Field(
+        description="torch, threads, device, precision, growlm: what the bits depend on."
+    )
+    boundary: Literal["before_growth", "after_growth"] | None = None
+    files: dict[FileName, FileRecord] = Field(description="Every file but this one, by name.")
+    tensors: dict[str, TensorRecord] = Field(description="Every tensor of every file, by name.")
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, one field per line; the first is the hash of all bytes after its line."""
+        fields = sorted(self.model_dump(mode="json").items())
+        body = ",\n".join(f"{_json(key)}:{_json(value)}" for key, value in fields).encode() + b"}\n"
+        return b'{"xxh3":"%s",\n%s' % (xxhash.xxh3_128_hexdigest(body).encode(), body)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and check a manifest file.
+
+        Raises:
+            CheckpointError: it is missing, unreadable, damaged, or of another format version.
+        """
+        try:
+            size = path.stat().st_size
+            if size > _SIZE_CAP:
+                raise ValueError(f"it is {human_bytes(size)} long")
+            return cls._parse(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise CheckpointError("A manifest does not fit its format", where=str(path), why=why) from error
+        except FileNotFoundError as error:
+            raise CheckpointError("A manifest is missing", where=str(path), why="missing") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise CheckpointError("A manifest cannot be read", where=str(path), why=str(error)) from error
+
+    @classmethod
+    def _parse(cls, raw: bytes) -> Self:
+        seal = _SEAL.match(raw)
+        if seal is None or xxhash.xxh3_128_hexdigest(raw[seal.end() :]).encode() != seal[1]:
+            raise ValueError("its hash does not match: bytes were changed or lost")
+        fields = json.loads(b"{" + raw[seal.end() :])
+        if fields.get("version") != VERSION:
+            raise ValueError(f"it has format version {fields.get('version')}, this GrowLM reads {VERSION}")
+        return cls.model_validate(fields)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

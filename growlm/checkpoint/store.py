@@ -1,0 +1,382 @@
+"""A folder of checkpoints: each is committed whole, verified before use, and pruned without risk.
+
+A checkpoint is a folder `step-00000120`, or `step-00000120-grown` for the far side of a growth. It appears
+by one rename, after everything in it is on the disk, so that a kill at any instant leaves the old newest
+checkpoint or the new one. Reading changes nothing; `begin`, `check_space` and `prune` first clear what dead
+processes left behind, so their caller holds the run's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from growlm.checkpoint.disk import (
+    disk_errors,
+    free_bytes,
+    fsync_dir,
+    fsync_file,
+    hash_file,
+    human_bytes,
+    make_dirs,
+    write_durable,
+)
+from growlm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, TensorRecord
+from growlm.errors import CheckpointError, DiskError
+from growlm.testing.faults import fault_point
+
+if TYPE_CHECKING:
+    import torch
+
+    from growlm.checkpoint.format import TensorReader, TensorWriter
+
+_NAME = re.compile(r"step-(\d{8,})(-grown)?(-old)?")
+_LEFTOVER = re.compile(r"\.(?:tmp|trash)-.+-(\d{1,9})")
+_HEADROOM = 1.2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder named like a checkpoint; nothing in it was read yet.
+
+    `replaced`: a second save of the same step moved it aside, to `...-old`, before taking its place.
+    """
+
+    path: Path
+    step: int
+    grown: bool
+    replaced: bool
+
+    @classmethod
+    def of(cls, path: Path) -> Self | None:
+        """The entry of a folder, or None if it is not named like a checkpoint."""
+        match = _NAME.fullmatch(path.name)
+        return cls(path, int(match[1]), match[2] is not None, match[3] is not None) if match else None
+
+    @property
+    def age(self) -> tuple[int, bool, bool]:
+        """Larger is newer: by step, grown after its ungrown twin, replaced before its replacement."""
+        return self.step, self.grown, not self.replaced
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint."""
+
+    path: Path
+    manifest: Manifest
+
+    def reader(self, file: str) -> TensorReader:
+        """Open a tensor file, to read all or slices of it; its header must be what the manifest says.
+
+        Raises:
+            CheckpointError: it is not, or the file cannot be read.
+        """
+        from growlm.checkpoint.format import TensorReader
+
+        reader = TensorReader(self.path / file)
+        infos = {name: reader.info(name) for name in reader.names}
+        found = {name: (info.dtype, list(info.shape), info.offset) for name, info in infos.items()}
+        records = self.manifest.tensors.items()
+        if found != {name: (t.dtype, t.shape, t.offset) for name, t in records if t.file == file}:
+            reader.close()
+            raise CheckpointError(
+                "A tensor file does not hold what the manifest says", where=str(reader.path)
+            )
+        return reader
+
+    def load(self, file: str) -> dict[str, torch.Tensor]:
+        """Every tensor of a file, each checked against its hash as it lies in memory.
+
+        Raises:
+            CheckpointError: a tensor is not what was saved.
+        """
+        from growlm.checkpoint.format import hash_tensor
+
+        tensors = {}
+        with self.reader(file) as reader:
+            for name in reader.names:
+                tensors[name] = reader.read(name)
+                if hash_tensor(tensors[name]) != self.manifest.tensors[name].xxh3:
+                    raise CheckpointError(f"{name} is not what was saved", where=str(reader.path))
+        return tensors
+
+
+class Pending:
+    """A checkpoint being written into a temporary folder; made by `CheckpointStore.begin`.
+
+    A context manager: leaving it without `commit`, for whatever reason, removes the folder.
+    """
+
+    def __init__(self, store: CheckpointStore, step: int) -> None:
+        self._store, self._step = store, step
+        self._folder = store.folder / f".tmp-{step}-{os.getpid()}"
+        self._writers: dict[str, TensorWriter] = {}
+        try:
+            with disk_errors(self._folder):
+                self._folder.mkdir()
+                fault_point("checkpoint.after_mkdir")
+        except BaseException:
+            self.discard()
+            raise
+
+    def path(self, name: str) -> Path:
+        """Where to write a file that is not made of tensors; `commit` syncs and hashes it."""
+        return self._folder / name
+
+    def writer(self, name: str, entries: Sequence[tuple[str, torch.dtype, tuple[int, ...]]]) -> TensorWriter:
+        """Start a tensor file; `commit` closes it."""
+        from growlm.checkpoint.format import TensorWriter
+
+        self._writers[name] = TensorWriter(self._folder / name, entries)
+        return self._writers[name]
+
+    def commit(self, **fields: Any) -> Path:
+        """Put everything on the disk and give it its name; only then is it saved.
+
+        `fields` are those of Manifest, without step, created, files and tensors. An older checkpoint of
+        the same name is replaced. On any failure the temporary folder is removed.
+
+        Raises:
+            DiskError: full, read-only or failing; the checkpoints before this one are untouched.
+        """
+        try:
+            with disk_errors(self._store.folder):
+                return self._commit(fields)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Remove what was written. Does nothing after a commit."""
+        for writer in self._writers.values():
+            writer.abandon()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def _commit(self, fields: dict[str, Any]) -> Path:
+        files, tensors = self._finish_files()
+        manifest = Manifest(step=self._step, created=time.time(), files=files, tensors=tensors, **fields)
+        fault_point("checkpoint.before_manifest")
+        write_durable(self._folder / MANIFEST, manifest.to_bytes())
+        fault_point("checkpoint.after_manifest")
+        fsync_dir(self._folder)
+        return self._store.publish(self._folder, _folder_name(manifest))
+
+    def _finish_files(self) -> tuple[dict[str, FileRecord], dict[str, TensorRecord]]:
+        files, tensors = {}, {}
+        for path in sorted(self._folder.iterdir()):
+            if writer := self._writers.get(path.name):
+                info = writer.close()
+                files[path.name] = FileRecord(bytes=info.bytes, xxh3=info.xxh3)
+                for name, tensor in info.tensors.items():
+                    if name in tensors:
+                        raise ValueError(f"{name} is in two files of one checkpoint")
+                    tensors[name] = TensorRecord(file=path.name, **asdict(tensor))
+            else:
+                fsync_file(path)
+                files[path.name] = FileRecord(bytes=path.stat().st_size, xxh3=hash_file(path))
+            fault_point("checkpoint.after_file")
+        return files, tensors
+
+
+class CheckpointStore:
+    """The checkpoints of one run, in `folder`; `keep` is how many `prune` leaves beside the growths."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self._keep = folder, keep
+        self._verified: set[Path] = set()  # by this process: written by it, or read and hashed
+        self._clean = False
+
+    def begin(self, step: int) -> Pending:
+        """Start the checkpoint of a step: `with store.begin(120) as pending: ...; pending.commit(...)`.
+
+        Raises:
+            DiskError: the folder cannot be written.
+        """
+        self._clean_up()
+        return Pending(self, step)
+
+    def check_space(self, size: int) -> None:
+        """Make sure that a checkpoint of `size` bytes fits, with a fifth to spare, before writing it.
+
+        Raises:
+            DiskError: says how much is needed and how much is free.
+        """
+        self._clean_up()
+        needed, free = int(size * _HEADROOM), free_bytes(self.folder)
+        if free < needed:
+            raise DiskError(
+                "Not enough space for the next checkpoint",
+                where=str(self.folder),
+                why=f"{human_bytes(needed)} needed ({human_bytes(size)} and a fifth), {human_bytes(free)} free",
+                fix="free some space or move the run folder to a larger disk; the same command continues",
+            )
+
+    def checkpoints(self) -> list[Entry]:
+        """Every folder named like a checkpoint, newest first, whole or not."""
+        if not self.folder.is_dir():
+            return []
+        entries = (Entry.of(path) for path in self.folder.iterdir())
+        return sorted((entry for entry in entries if entry), key=lambda entry: entry.age, reverse=True)
+
+    def latest_valid(self, report: Callable[[str], None]) -> Checkpoint | None:
+        """The newest checkpoint whose every byte is what was saved; None if nothing was ever saved here.
+
+        `report` gets one line for each newer one that is damaged: which file, and what is wrong with it.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none is whole.
+        """
+        damage = []
+        for entry in self.checkpoints():
+            problems = self.verify(entry.path)
+            if not problems:
+                self._verified.add(entry.path)
+                return Checkpoint(entry.path, Manifest.load(entry.path / MANIFEST))
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            damage.append(f"{entry.path.name} is damaged: {problems[0]}{more}")
+            report(f"{damage[-1]}; trying the checkpoint before it")
+        if damage or (self.folder.is_dir() and any(self.folder.glob("step-*"))):
+            raise CheckpointError(
+                "This run has checkpoints, but none of them is whole; it will not start over silently",
+                where=str(self.folder),
+                why="; ".join(damage) or "no folder in it has the name of a checkpoint, step-00000120",
+                fix="bring one back from a backup, or start over in another run folder",
+            )
+        return None
+
+    @staticmethod
+    def verify(path: Path) -> list[str]:
+        """Hash every file of a checkpoint; each problem as 'file: what is wrong'. Empty: all is whole."""
+        try:
+            manifest = Manifest.load(path / MANIFEST)
+            present = {child.name for child in path.iterdir()} - {MANIFEST}
+        except CheckpointError as error:
+            return [f"{MANIFEST}: {error.why}"]
+        except OSError as error:
+            return [f"{path.name}: {error.strerror}"]
+        problems = []
+        if Entry.of(path) and path.name.removesuffix("-old") != _folder_name(manifest):
+            problems.append(f"{MANIFEST}: it belongs to {_folder_name(manifest)}")
+        problems += [
+            f"{name}: not part of the checkpoint" for name in sorted(present - manifest.files.keys())
+        ]
+        for name, record in manifest.files.items():
+            if problem := _file_problem(path / name, record):
+                problems.append(f"{name}: {problem}")
+        return problems
+
+    def prune(self) -> list[Path]:
+        """Remove what is older than the newest `keep` whole checkpoints, and return it.
+
+        Both sides of every growth stay, and so does everything while fewer than `keep` are whole. Those
+        that this process wrote or verified are not hashed again.
+
+        Raises:
+            DiskError: a folder cannot be removed.
+        """
+        self._clean_up()
+        removed, whole = [], 0
+        with disk_errors(self.folder):
+            for entry in self.checkpoints():
+                twin = entry.path.with_name(entry.path.name.removesuffix("-old"))
+                surplus = whole >= self._keep and not _is_boundary(entry)
+                if surplus or (entry.replaced and twin in self._verified):
+                    self._remove(entry.path)
+                    removed.append(entry.path)
+                elif whole < self._keep and self._is_whole(entry.path):
+                    whole += 1
+        return removed
+
+    def publish(self, folder: Path, name: str) -> Path:
+        """Give a finished folder its name, as the last act of a commit. Raises OSError."""
+        target = self.folder / name
+        fault_point("checkpoint.before_rename")
+        if target.exists():
+            # Two renames cannot be one: in between, the old one still counts as a checkpoint.
+            aside = target.with_name(f"{name}-old")
+            if aside.exists():
+                self._remove(aside)
+            target.rename(aside)
+            fault_point("checkpoint.between_renames")
+        folder.rename(target)
+        fault_point("checkpoint.after_rename")
+        fsync_dir(self.folder)
+        self._verified.add(target)
+        return target
+
+    def _is_whole(self, path: Path) -> bool:
+        if path not in self._verified and not self.verify(path):
+            self._verified.add(path)
+        return path in self._verified
+
+    def _remove(self, path: Path) -> None:
+        """Rename first: half a removal must not look like a checkpoint."""
+        trash = self.folder / f".trash-{path.name}-{os.getpid()}"
+        fault_point("prune.before_rename")
+        path.rename(trash)
+        self._verified.discard(path)
+        fsync_dir(self.folder)
+        fault_point("prune.after_rename")
+        shutil.rmtree(trash)
+        fault_point("prune.after_remove")
+
+    def _clean_up(self) -> None:
+        """Once, before the first write: make the folder, and clear what dead processes left in it."""
+        if self._clean:
+            return
+        with disk_errors(self.folder):
+            make_dirs(self.folder)
+            for path in self.folder.iterdir():
+                match = _LEFTOVER.fullmatch(path.name)
+                if match and not _is_other_process(int(match[1])):
+                    shutil.rmtree(path)
+        self._clean = True
+
+
+def _folder_name(manifest: Manifest) -> str:
+    return f"step-{manifest.step:08d}" + ("-grown" if manifest.boundary == "after_growth" else "")
+
+
+def _is_boundary(entry: Entry) -> bool:
+    """Whether it is one side of a growth; a damaged manifest has only its name left to say so."""
+    try:
+        return entry.grown or Manifest.load(entry.path / MANIFEST).boundary is not None
+    except CheckpointError:
+        return False
+
+
+def _file_problem(path: Path, record: FileRecord) -> str:
+    """What is wrong with a file; empty if nothing is."""
+    try:
+        size = path.stat().st_size
+        if size != record.bytes:
+            return f"{size} bytes long, {record.bytes} were saved"
+        return "" if hash_file(path) == record.xxh3 else "its content changed since it was saved"
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _is_other_process(pid: int) -> bool:
+    """Whether this is a living process, and not this one: in a container every start has the same pid."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
