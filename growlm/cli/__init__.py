@@ -1,0 +1,1 @@
+"""The command line: one small file per verb, no logic; torch is imported only inside the verbs."""

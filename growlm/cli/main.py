@@ -1,0 +1,66 @@
+"""The `growlm` command: its verbs, and how every failure ends in one message and one exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from growlm import __version__
+from growlm.errors import GrowLMError
+
+app = typer.Typer(
+    name="growlm",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
+)
+
+for verb in ("demo", "init", "schema", "doctor", "train", "grow", "sample", "watch", "report", "compare"):
+    try:
+        module = importlib.import_module(f"growlm.cli.{verb}")
+    except ModuleNotFoundError:
+        continue
+    app.command(verb)(getattr(module, verb))
+for verb in ("data", "ckpt"):
+    try:
+        module = importlib.import_module(f"growlm.cli.{verb}")
+    except ModuleNotFoundError:
+        continue
+    app.add_typer(module.app, name=verb)
+
+
+@app.callback()
+def growlm(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="GROWLM_DEBUG", help="Show the traceback of a failure.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Pre-train language models cheaply by growing them."""
+    if debug:
+        os.environ["GROWLM_DEBUG"] = "1"
+    if version:
+        typer.echo(f"growlm {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; leaves through `sys.exit` with a code of docs/cli.md."""
+    try:
+        app()
+    except GrowLMError as error:
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error}\n  run again with `growlm --debug ...`", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    if os.environ.get("GROWLM_DEBUG") == "1":
+        traceback.print_exc()
+    typer.secho(f"error: {message}", fg="red", err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""FLOPs, memory, cost, layouts and growth schedules, before anything runs. No torch."""

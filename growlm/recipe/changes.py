@@ -1,0 +1,99 @@
+"""What may change in a recipe while its run exists: free, with a flag, or never.
+
+    free       nothing that was trained depends on it
+    flag       the run goes on differently: `--accept-changes`, and it is logged
+    forbidden  the weights or the data order so far would no longer follow from the recipe
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from growlm.recipe.keys import Key, leaves, show_key
+from growlm.recipe.schema import Recipe
+
+Class = Literal["free", "flag", "forbidden"]
+
+# The first pattern that fits a key outside `stages` decides.
+RUN: tuple[tuple[str, Class], ...] = (
+    ("name", "free"),
+    ("seed", "forbidden"),
+    ("model.*", "forbidden"),
+    ("data.path", "free"),  # the data's fingerprint is compared on its own
+    ("data.mixture*", "flag"),
+    ("optim.*", "flag"),
+    ("schedule.*", "flag"),
+    ("guard.*", "flag"),
+    ("eval.*", "free"),
+    ("checkpoint.*", "free"),
+    ("train.device", "free"),
+    ("train.precision", "flag"),
+    ("train.threads", "flag"),
+    ("budget.*", "free"),
+)
+
+# The same for a field of a stage that is past, current or still to come.
+STAGE: tuple[tuple[str, Class, Class, Class], ...] = (
+    ("name", "flag", "flag", "free"),
+    ("tokens", "forbidden", "flag", "free"),
+    ("lr", "forbidden", "flag", "free"),
+    ("lr_policy", "forbidden", "flag", "free"),
+    ("batch_size", "forbidden", "flag", "free"),
+    ("micro_batch_size", "free", "flag", "free"),
+    ("seq_len", "forbidden", "flag", "free"),
+    ("mixture*", "forbidden", "flag", "free"),
+    ("*", "forbidden", "forbidden", "flag"),  # shape and growth
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key whose value differs, and what that means for the run."""
+
+    key: str
+    old: Any
+    new: Any
+    cls: Class
+
+
+def recipe_diff(old: Recipe, new: Recipe, current_stage: int) -> list[Change]:
+    """Every difference between the recipe a run was started with and a new one, in the recipe's order.
+
+    `current_stage` is the index of the stage in training. Writing out a value that was implied (such as
+    `n_kv_heads` equal to `n_heads`) is no difference. `old` or `new` is None where a key is absent.
+    """
+    before, after = _effective(old), _effective(new)
+    changes = [
+        Change(_show(key, old, new), before.get(key), after.get(key), classify(key, current_stage))
+        for key in [*before, *(key for key in after if key not in before)]
+        if key not in before or key not in after or before[key] != after[key]
+    ]
+    return changes
+
+
+def classify(key: Key, current_stage: int) -> Class:
+    """The class of a change of `key` while stage `current_stage` trains."""
+    if key[0] != "stages":
+        return next(cls for pattern, cls in RUN if fnmatchcase(show_key(key), pattern))
+    index = int(key[1])
+    when = 1 if index < current_stage else 2 if index == current_stage else 3
+    name = ".".join(map(str, key[2:]))
+    return next(row[when] for row in STAGE if fnmatchcase(name, row[0]))
+
+
+def _effective(recipe: Recipe) -> dict[Key, Any]:
+    """The leaves of a recipe with what a stage implies about its shape filled in."""
+    data = recipe.model_dump()
+    for index, stage in enumerate(data["stages"]):
+        config = recipe.model_config_of(index)
+        stage["n_kv_heads"], stage["vocab_size"] = config.n_kv_heads, config.vocab_size
+        stage["micro_batch_size"] = stage["micro_batch_size"] or stage["batch_size"]
+        stage["growth"] = recipe.growth_of(index).model_dump()
+    return leaves(data)
+
+
+def _show(key: Key, old: Recipe, new: Recipe) -> str:
+    owner = old if key[0] != "stages" or int(key[1]) < len(old.stages) else new
+    return show_key(key, {"stages": [{"name": stage.name} for stage in owner.stages]})

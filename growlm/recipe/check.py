@@ -1,0 +1,218 @@
+"""Rules between the fields of a recipe, checked before anything is touched.
+
+A rule is a small function that yields the problems it sees; `RULES` is all of them. Rules about one
+field (types, bounds) are in schema.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from growlm.recipe.describe import toml_value
+from growlm.recipe.keys import Key, did_you_mean, show_key
+from growlm.recipe.problem import Problem, raise_all
+from growlm.recipe.schema import Recipe
+from growlm.recipe.shape import ModelConfig
+
+# The norm of each family decides which growth can be exact; model/families.py has the rest of its table.
+NORMS = {"flm": "layer", "llama": "rms"}
+
+Problems = Iterator[Problem]
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise `RecipeError` listing every rule between fields that the recipe breaks."""
+    names = {"stages": [{"name": stage.name} for stage in recipe.stages]}
+    raise_all(problems(recipe), lambda key: show_key(key, names))
+
+
+def problems(recipe: Recipe) -> list[Problem]:
+    """Every problem of the recipe, in the order of `RULES`."""
+    return [problem for rule in RULES for problem in rule(recipe)]
+
+
+def _family(recipe: Recipe) -> Problems:
+    family = recipe.model.family
+    if family not in NORMS:
+        close = did_you_mean(family, NORMS)
+        fix = f'did you mean "{close}"?' if close else f"write one of: {', '.join(map(toml_value, NORMS))}"
+        yield Problem(("model", "family"), f'no model family is named "{family}"', fix)
+
+
+def _even(recipe: Recipe) -> Problems:
+    why = "rotary positions turn pairs of coordinates"
+    if recipe.model.head_dim % 2:
+        yield Problem(
+            ("model", "head_dim"), f"model.head_dim {recipe.model.head_dim} is odd", "write an even number", why
+        )
+    for index, stage in enumerate(recipe.stages):
+        if stage.d_model % 2:
+            what = f"{_stage(recipe, index)} has d_model {stage.d_model}, which is odd"
+            yield Problem(_key(index, "d_model"), what, f"write {stage.d_model + 1}, or another even number")
+
+
+def _kv_heads(recipe: Recipe) -> Problems:
+    for index, stage in enumerate(recipe.stages):
+        kv = stage.n_kv_heads or stage.n_heads
+        if stage.n_heads % kv:
+            fits = ", ".join(str(n) for n in range(1, stage.n_heads + 1) if stage.n_heads % n == 0)
+            what = f"{_stage(recipe, index)} has {stage.n_heads} query heads for {kv} key/value heads"
+            why = "every key/value head serves the same number of query heads"
+            yield Problem(_key(index, "n_kv_heads"), what, f"write n_kv_heads as one of {fits}", why)
+
+
+def _unique_names(recipe: Recipe) -> Problems:
+    names = [stage.name for stage in recipe.stages]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            what = f'stages {names.index(name)} and {index} are both named "{name}"'
+            yield Problem(_key(index, "name"), what, "give every stage a name of its own")
+
+
+def _never_shrinks(recipe: Recipe) -> Problems:
+    for index, old, new in _pairs(recipe):
+        for axis in ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers", "vocab_size"):
+            before, after = getattr(old, axis), getattr(new, axis)
+            if after < before:
+                what = (
+                    f"{_stage(recipe, index)} has {axis} {after}, "
+                    f'smaller than {before} in stage "{recipe.stages[index - 1].name}"'
+                )
+                yield Problem(_key(index, axis), what, f"write {before} or more", "growth never shrinks")
+
+
+def _kv_groups(recipe: Recipe) -> Problems:
+    for index, old, new in _pairs(recipe):
+        if new.n_heads % new.n_kv_heads or old.n_heads % old.n_kv_heads or new.n_kv_heads < old.n_kv_heads:
+            continue
+        if new.queries_per_kv < old.queries_per_kv:
+            what = (
+                f"{_stage(recipe, index)} has {new.queries_per_kv} query heads for each key/value head, "
+                f"fewer than {old.queries_per_kv} before"
+            )
+            heads = new.n_kv_heads * old.queries_per_kv
+            fix = f"write n_heads = {heads} for {new.n_kv_heads} key/value heads"
+            yield Problem(_key(index, "n_heads"), what, fix, "query heads stay with their key/value head")
+
+
+def _clone_multiples(recipe: Recipe) -> Problems:
+    for index, old, new in _pairs(recipe):
+        if recipe.growth_of(index).operator == "clone" and new.d_model % old.d_model:
+            what = f"{_stage(recipe, index)} clones d_model {old.d_model} to {new.d_model}"
+            up = -(-new.d_model // old.d_model) * old.d_model
+            why = "the norms stay exact only when every unit is copied equally often"
+            fix = f'write d_model = {up}, or operator = "masked"'
+            yield Problem(_key(index, "d_model"), what, fix, why)
+
+
+def _zero_under_layernorm(recipe: Recipe) -> Problems:
+    for index, old, new in _pairs(recipe):
+        zero = recipe.growth_of(index).operator == "zero"
+        if zero and new.d_model > old.d_model and NORMS.get(new.family) == "layer":
+            what = f"{_stage(recipe, index)} grows d_model with zeros in the family {new.family}"
+            why = "LayerNorm subtracts a mean that the new zeros change, so this is never exact"
+            yield Problem(_key(index, "growth", "operator"), what, 'write operator = "masked" or "clone"', why)
+
+
+def _first_growth(recipe: Recipe) -> Problems:
+    if recipe.stages[0].growth is not None:
+        what = f"{_stage(recipe, 0)} is the first and has a growth table"
+        yield Problem(_key(0, "growth"), what, "remove it: there is nothing to grow from")
+
+
+def _ramps_end(recipe: Recipe) -> Problems:
+    for index, old, new in _pairs(recipe):
+        growth, stage = recipe.growth_of(index), recipe.stages[index]
+        for name, used in (("ramp_steps", _ramped(recipe, index, old, new)), ("rewarm_steps", old != new)):
+            steps = getattr(growth, name)
+            if used and steps > stage.steps:
+                tokens = toml_value(steps * stage.tokens_per_step)
+                what = f"{_stage(recipe, index)} has {stage.steps} steps, too few for {name} = {steps}"
+                fix = f"write growth.{name} = {stage.steps} or less, or tokens = {tokens} or more"
+                yield Problem(_key(index, "growth", name), what, fix, "a ramp ends inside its stage")
+
+
+def _warmup_ends(recipe: Recipe) -> Problems:
+    total = sum(stage.steps for stage in recipe.stages)
+    if recipe.schedule.warmup_steps > total:
+        what = f"the warm-up of {recipe.schedule.warmup_steps} steps is longer than the run of {total}"
+        yield Problem(("schedule", "warmup_steps"), what, f"write {max(total // 20, 1)}, or train more tokens")
+
+
+def _batches_divide(recipe: Recipe) -> Problems:
+    for index, stage in enumerate(recipe.stages):
+        micro = stage.micro_batch_size or stage.batch_size
+        if stage.batch_size % micro:
+            what = f"{_stage(recipe, index)} has batch_size {stage.batch_size}, not a multiple of {micro}"
+            fits = [n for n in range(1, stage.batch_size) if stage.batch_size % n == 0]
+            close = min(fits, key=lambda n: abs(n - micro), default=1)
+            yield Problem(_key(index, "micro_batch_size"), what, f"write micro_batch_size = {close}")
+
+
+def _contexts_nest(recipe: Recipe) -> Problems:
+    smallest = min(stage.seq_len for stage in recipe.stages)
+    for index, stage in enumerate(recipe.stages):
+        if stage.seq_len % smallest:
+            what = f"{_stage(recipe, index)} has seq_len {stage.seq_len}, not a multiple of {smallest}"
+            near = round(stage.seq_len / smallest) * smallest
+            why = "data is drawn in units of the shortest context, so that no token is lost or repeated"
+            yield Problem(_key(index, "seq_len"), what, f"write {near}, or another multiple of {smallest}", why)
+
+
+def _weights_positive(recipe: Recipe) -> Problems:
+    mixtures: list[tuple[Key, dict[str, float]]] = [(("data", "mixture"), recipe.data.mixture)]
+    for index, stage in enumerate(recipe.stages):
+        if stage.mixture is not None:
+            mixtures.append((_key(index, "mixture"), stage.mixture))
+    for key, mixture in mixtures:
+        if not mixture:
+            yield Problem(key, "the mixture is empty", "write the weight of at least one source")
+        for source, weight in mixture.items():
+            if weight <= 0:
+                what = f'source "{source}" has weight {weight}, not above 0'
+                yield Problem((*key, source), what, "write a positive weight, or leave the source out")
+
+
+RULES: tuple[Callable[[Recipe], Problems], ...] = (
+    _family,
+    _even,
+    _kv_heads,
+    _unique_names,
+    _never_shrinks,
+    _kv_groups,
+    _clone_multiples,
+    _zero_under_layernorm,
+    _first_growth,
+    _ramps_end,
+    _warmup_ends,
+    _batches_divide,
+    _contexts_nest,
+    _weights_positive,
+)
+
+
+def _pairs(recipe: Recipe) -> Iterator[tuple[int, ModelConfig, ModelConfig]]:
+    """Each stage after the first: its index, the shape before it and its own."""
+    shapes = [recipe.model_config_of(index) for index in range(len(recipe.stages))]
+    for index in range(1, len(shapes)):
+        yield index, shapes[index - 1], shapes[index]
+
+
+def _ramped(recipe: Recipe, index: int, old: ModelConfig, new: ModelConfig) -> bool:
+    """Whether the growth into stage `index` has a mask or a vocabulary to ramp."""
+    growth = recipe.growth_of(index)
+    wider = (old.d_model, old.n_heads, old.d_ff) != (new.d_model, new.n_heads, new.d_ff)
+    deeper = old.n_layers != new.n_layers
+    return (
+        (wider and growth.operator == "masked")
+        or (deeper and growth.depth == "masked")
+        or old.vocab_size != new.vocab_size
+    )
+
+
+def _stage(recipe: Recipe, index: int) -> str:
+    return f'stage {index} "{recipe.stages[index].name}"'
+
+
+def _key(index: int, *rest: str) -> Key:
+    return ("stages", index, *rest)
