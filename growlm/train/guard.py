@@ -1,0 +1,74 @@
+"""Which steps are not applied. Decided before the moments are touched; the history is part of the state.
+
+Median and MAD instead of mean and deviation: one outlier in the window moves neither, and a NaN never
+enters it (frameworks.md D).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+from growlm.recipe.schema import GuardTable
+
+MAD_TO_SIGMA = 1.4826  # for a normal distribution
+SMALLEST_SIGMA = 0.02  # of the median, so that a very quiet stretch does not make everything a spike
+
+
+class SpikeGuard:
+    """Judges a step by its loss and gradient norm against the accepted steps before it."""
+
+    def __init__(self, settings: GuardTable) -> None:
+        self.settings = settings
+        self.losses: list[float] = []
+        self.grad_norms: list[float] = []
+        self.skips_in_row = 0
+
+    def judge(self, loss: float, grad_norm: float, stage_step: int) -> str | None:
+        """Why this step must be skipped, or None; an accepted step enters the history."""
+        reason = self._reason(loss, grad_norm, stage_step)
+        if reason:
+            self.skips_in_row += 1
+            return reason
+        self.skips_in_row = 0
+        self.losses = [*self.losses, loss][-self.settings.window :]
+        self.grad_norms = [*self.grad_norms, grad_norm][-self.settings.window :]
+        return None
+
+    def _reason(self, loss: float, grad_norm: float, stage_step: int) -> str | None:
+        if not math.isfinite(loss):
+            return f"loss is {loss}"
+        if not math.isfinite(grad_norm):
+            return f"gradient norm is {grad_norm}"
+        if stage_step < self.settings.grace_steps:
+            return None
+        for name, value, history in (
+            ("loss", loss, self.losses),
+            ("gradient norm", grad_norm, self.grad_norms),
+        ):
+            sigmas = _sigmas_above(value, history)
+            if sigmas > self.settings.spike_sigmas:
+                return f"{name} {value:.4g} is {sigmas:.1f} robust sigmas above its median"
+        return None
+
+    def new_stage(self) -> None:
+        """Forget the history: another model has other losses."""
+        self.losses, self.grad_norms, self.skips_in_row = [], [], 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"losses": self.losses, "grad_norms": self.grad_norms, "skips_in_row": self.skips_in_row}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.losses, self.grad_norms = list(state["losses"]), list(state["grad_norms"])
+        self.skips_in_row = state["skips_in_row"]
+
+
+def _sigmas_above(value: float, history: list[float]) -> float:
+    if len(history) < 16:
+        return 0.0
+    median = statistics.median(history)
+    mad = statistics.median([abs(x - median) for x in history])
+    return (value - median) / max(MAD_TO_SIGMA * mad, SMALLEST_SIGMA * abs(median), 1e-12)

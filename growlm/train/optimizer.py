@@ -1,0 +1,171 @@
+"""AdamW with the parameter table's multipliers, and a clock of its own for every grown part.
+
+torch keeps one step count per tensor. With zero moments and the old count, new rows of a grown tensor
+would take up to 6.6 times the learning rate (growth.md, finding 3). Here the step count of an element is
+the number of updates since its row, its column or its block was born, whichever is youngest. A tensor
+with parts of different age is stepped part by part, by the same fused kernel, until the bias corrections
+of all parts are 1 to double precision; from then on it is whole again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from growlm.growth.apply import expand_births
+from growlm.model.decoder import Decoder
+from growlm.model.parameters import Parameter, axis_sizes, parameter_table
+from growlm.recipe.schema import OptimTable
+
+Births = dict[str, list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows x columns of a tensor that were born at the same update; None means all of them."""
+
+    birth: int
+    rows: Tensor | None = None
+    columns: Tensor | None = None
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """A contiguous copy of the part (the tensor itself if the part is all of it)."""
+        if self.rows is None:
+            return tensor
+        rows = tensor.index_select(0, self.rows)
+        return rows if self.columns is None else rows.index_select(1, self.columns)
+
+    def put(self, tensor: Tensor, values: Tensor) -> None:
+        """Write the part back."""
+        if self.rows is None:
+            return
+        if self.columns is None:
+            tensor.index_copy_(0, self.rows, values)
+        else:
+            tensor[self.rows[:, None], self.columns[None, :]] = values
+
+
+class AdamW:
+    """Decoupled weight decay Adam (1711.05101) over the parameters of a decoder."""
+
+    def __init__(self, model: Decoder, settings: OptimTable, births: Births) -> None:
+        self.settings = settings
+        self.parameters = dict(model.named_parameters())
+        self.table = parameter_table(model.config)
+        self.exp_avg = {n: torch.zeros_like(p) for n, p in self.parameters.items()}
+        self.exp_avg_sq = {n: torch.zeros_like(p) for n, p in self.parameters.items()}
+        slowest = max(settings.beta1, settings.beta2)
+        self.mature = math.ceil(math.log(1e-17) / math.log(slowest)) if slowest > 0 else 1
+        sizes = axis_sizes(model.config)
+        units = {axis: expand_births(births.get(axis), size) for axis, size in sizes.items()}
+        layers = expand_births(births.get("layers"), model.config.n_layers)
+        device = model.head.device
+        self.parts = {n: list(_parts(p, units, layers, device)) for n, p in self.table.items()}
+
+    @torch.no_grad()
+    def step(self, lr: float, update: int, rewarm: Mapping[int, float] | None = None) -> None:
+        """Apply update number `update` (1-based, of the whole run) from the gradients.
+
+        `rewarm` maps a birth to a factor on the learning rate of the parts born then.
+        """
+        for group, names in self._groups().items():
+            lr_mult, wd_mult, eps_mult = group
+            batch: dict[float, list[tuple[str, Part]]] = {}
+            for name in names:
+                for part in self._current_parts(name, update, rewarm):
+                    factor = (rewarm or {}).get(part.birth, 1.0) * lr_mult
+                    batch.setdefault(factor, []).append((name, part))
+            for factor, items in batch.items():
+                self._apply(items, lr * factor, wd_mult, eps_mult, update)
+
+    def _groups(self) -> dict[tuple[float, float, float], list[str]]:
+        groups: dict[tuple[float, float, float], list[str]] = {}
+        for name, p in self.table.items():
+            groups.setdefault((p.lr_mult, p.wd_mult, p.eps_mult), []).append(name)
+        return groups
+
+    def _current_parts(self, name: str, update: int, rewarm: Mapping[int, float] | None) -> list[Part]:
+        """The parts of a tensor, or the whole when their age no longer matters."""
+        parts = self.parts[name]
+        young = any(update - p.birth < self.mature for p in parts)
+        if len(parts) > 1 and not young and not rewarm:
+            return [Part(parts[0].birth)]
+        return parts
+
+    def _apply(
+        self, items: list[tuple[str, Part]], lr: float, wd_mult: float, eps_mult: float, update: int
+    ) -> None:
+        grads = [self.parameters[n].grad for n, _ in items]
+        tensors = [
+            [part.take(store[n]) for n, part in items]
+            for store in (self.parameters, self.exp_avg, self.exp_avg_sq)
+        ]
+        adamw(
+            tensors[0],
+            [part.take(g) for (_, part), g in zip(items, grads, strict=True) if g is not None],
+            tensors[1],
+            tensors[2],
+            [],
+            [torch.tensor(float(update - 1 - p.birth), device=tensors[0][0].device) for _, p in items],
+            fused=True,
+            amsgrad=False,
+            beta1=self.settings.beta1,
+            beta2=self.settings.beta2,
+            lr=lr,
+            weight_decay=self.settings.weight_decay * wd_mult,
+            eps=self.settings.eps * eps_mult,
+            maximize=False,
+        )
+        for k, (name, part) in enumerate(items):
+            for store, values in zip((self.parameters, self.exp_avg, self.exp_avg_sq), tensors, strict=True):
+                part.put(store[name], values[k])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Moments under `exp_avg/<name>` and `exp_avg_sq/<name>`."""
+        first = {f"exp_avg/{n}": t for n, t in self.exp_avg.items()}
+        return first | {f"exp_avg_sq/{n}": t for n, t in self.exp_avg_sq.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        for key, tensor in self.state_dict().items():
+            tensor.copy_(state[key])
+
+
+def _parts(
+    parameter: Parameter, units: Mapping[str, np.ndarray], layers: np.ndarray, device: torch.device
+) -> Iterator[Part]:
+    """Split a tensor by the births of its rows, columns and block."""
+    floor = 0 if parameter.layer is None else int(layers[parameter.layer])
+    births = [np.maximum(units[axis], floor) for axis in parameter.axes]
+    kinds = [np.unique(b) for b in births]
+    if max(len(k) for k in kinds) == 1:
+        yield Part(max(int(k[0]) for k in kinds))
+        return
+    for row_birth in kinds[0]:
+        rows = torch.from_numpy(np.flatnonzero(births[0] == row_birth)).to(device)
+        if len(kinds) == 1:
+            yield Part(int(row_birth), rows)
+            continue
+        for column_birth in kinds[1]:
+            columns = torch.from_numpy(np.flatnonzero(births[1] == column_birth)).to(device)
+            yield Part(int(max(row_birth, column_birth)), rows, columns)
+
+
+@torch.no_grad()
+def global_norm(model: Decoder) -> Tensor:
+    """Euclidean norm of all gradients, a scalar on the model's device."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+
+
+@torch.no_grad()
+def scale_gradients(model: Decoder, factor: float) -> None:
+    """Multiply every gradient in place."""
+    torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], factor)

@@ -1,0 +1,67 @@
+"""Validation per source at fixed tokens, and continuations of fixed prompts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from growlm.data.dataset import TokenDataset
+from growlm.data.tokenizer import Tokenizer
+from growlm.model.decoder import Decoder
+
+
+@torch.no_grad()
+def validate(
+    model: Decoder, dataset: TokenDataset, sources: list[str], seq_len: int, tokens: int, batch_size: int
+) -> dict[str, float]:
+    """Mean loss in nats per token of each source, always over the same `tokens` validation tokens."""
+    losses = {}
+    for source in sources:
+        x, y = validation_batch(dataset, source, seq_len, tokens, model.head.device)
+        total = 0.0
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            total += model.loss(x[part], y[part]).item() * len(x[part])
+        losses[source] = total / len(x)
+    return losses
+
+
+def validation_batch(
+    dataset: TokenDataset, source: str, seq_len: int, tokens: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Tokens and targets (N, T) of a source's validation split."""
+    x, y = dataset.validation(source, seq_len, tokens)
+    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+
+
+@torch.no_grad()
+def generate(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    tokens: int,
+    context: int,
+    seed: int,
+    temperature: float = 0.8,
+    top_k: int = 50,
+) -> str:
+    """Continue `prompt` by up to `tokens` tokens, seeing the last `context`; temperature 0 is greedy."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = tokenizer.encode(prompt) or [tokenizer.eos_id]
+    start = len(ids)
+    for _ in range(tokens):
+        window = torch.tensor([ids[-context:]], device=model.head.device)
+        logits = model.logits(window)[0, -1, : tokenizer.vocab_size].cpu()
+        ids.append(_draw(logits, temperature, top_k, generator))
+        if ids[-1] == tokenizer.eos_id:
+            break
+    return tokenizer.decode(ids[start:])
+
+
+def _draw(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    values, candidates = logits.topk(min(top_k, len(logits)))
+    chosen = torch.multinomial(torch.softmax(values / temperature, dim=-1), 1, generator=generator)
+    return int(candidates[chosen])
