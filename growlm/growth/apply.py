@@ -10,6 +10,7 @@ writes (out), and G the gradient of the old weight (growth.md 3.6, checked in te
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -54,7 +55,7 @@ def grow_rows(
 def _gather(maps: list[AxisMap], name: str, start: int, stop: int, read: ReadRows) -> Tensor:
     """Old entries at their new places, zero where NEW; consecutive source rows are read in one go."""
     rows = maps[0].source[start:stop]
-    cut = np.flatnonzero(np.diff(rows) != 1) + 1
+    cut = np.flatnonzero((np.diff(rows) != 1) | (rows[:-1] == NEW)) + 1
     pieces: list[Tensor] = []
     for run in np.split(rows, cut):
         pieces.append(
@@ -176,4 +177,4 @@ def expand_births(runs: list[list[int]] | None, size: int) -> NDArray[np.int64]:
 
 def _runs(births: NDArray[np.int64]) -> list[list[int]]:
     edges = [0, *(np.flatnonzero(np.diff(births)) + 1).tolist(), len(births)]
-    return [[a, b, int(births[a])] for a, b in zip(edges[:-1], edges[1:], strict=True) if births[a]]
+    return [[a, b, int(births[a])] for a, b in pairwise(edges) if births[a]]

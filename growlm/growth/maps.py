@@ -17,7 +17,7 @@ NEW = -1
 
 @dataclass(frozen=True)
 class AxisMap:
-    """`source` (new,) int64, old index or NEW; `share` (new,) float64, summing to 1 over the copies of a unit."""
+    """`source` (new,): old index or NEW; `share` (new,): sums to 1 over the copies of a unit."""
 
     source: NDArray[np.int64]
     share: NDArray[np.float64]

@@ -1,17 +1,17 @@
 """Growth operators. Each is a choice of axis maps, of layer sources, and of what stays zero.
 
-| width  | new units                        | exact because                                       | source |
-|--------|----------------------------------|-----------------------------------------------------|--------|
-| masked | any values, behind a mask 0 -> 1 | the mask                                            | MSG, 2305.02869 |
-| zero   | any values, residual writers 0   | they add nothing (RMSNorm constants are rescaled)   | 2308.06103; growth.md 3.3 |
-| clone  | copies, readers split            | shares of a unit sum to 1                           | HyperCloning, 2409.12903; LEMON |
+| width  | new units                      | exact because                         | source                  |
+|--------|--------------------------------|---------------------------------------|-------------------------|
+| masked | any values, behind mask 0 -> 1 | the mask                              | MSG, 2305.02869         |
+| zero   | any values, writers zero       | they add nothing; RMSNorm is rescaled | 2308.06103              |
+| clone  | copies, readers split          | shares of a unit sum to 1             | HyperCloning 2409.12903 |
 
-| depth      | new blocks                          | exact    | source |
-|------------|-------------------------------------|----------|--------|
-| masked     | copies behind a residual gate 0 -> 1 | yes     | MSG |
-| zero_block | copies with o_proj = down_proj = 0   | yes     | LLaMA Pro, 2401.02415 |
-| stack      | the whole stack again                | no      | 1905.13570; G_stack, 2405.15319 |
-| interpose  | each block again, in place           | no      | 2510.08008 |
+| depth      | new blocks                           | exact | source                          |
+|------------|--------------------------------------|-------|---------------------------------|
+| masked     | copies behind a residual gate 0 -> 1 | yes   | MSG                             |
+| zero_block | copies with o_proj = down_proj = 0   | yes   | LLaMA Pro, 2401.02415           |
+| stack      | the whole stack again                | no    | 1905.13570; G_stack, 2405.15319 |
+| interpose  | each block again, in place           | no    | 2510.08008                      |
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from growlm.recipe.shape import ModelConfig
 
 @dataclass(frozen=True)
 class LayerSource:
-    """Where a block of the grown model comes from. `new` blocks have an optimizer clock of their own."""
+    """Where a block of the grown model comes from.
+
+    `new` blocks did not exist; those that do not keep the moments of their source get a clock of their own.
+    """
 
     source: int
     new: bool = False
@@ -72,16 +75,19 @@ def plan_growth(old: ModelConfig, target: ModelConfig, table: GrowthTable) -> Gr
     behind_mask = {a: ranges(m.is_new) for a, m in maps.items() if a in ("d_model", "q", "ffn")}
     axes = {"vocab": ranges(maps["vocab"].is_new), **(behind_mask if table.operator == "masked" else {})}
     gated = tuple(i for i, layer in enumerate(layers) if layer.gated)
+    ramp = Ramp(table.ramp_steps, {a: r for a, r in axes.items() if r}, gated)
+    unmasked = table.ramp_steps == 0 and (bool(gated) or bool(ramp.axes.keys() - {"vocab"}))
+    copied = target.n_layers > old.n_layers and table.depth in ("stack", "interpose")
     return Growth(
         old=old,
         new=new,
         table=table,
         maps=maps,
         layers=layers,
-        ramp=Ramp(table.ramp_steps, {a: r for a, r in axes.items() if r}, gated),
+        ramp=ramp,
         zero_new_writers=table.operator == "zero",
         gain_scale=math.sqrt(old.d_model / target.d_model) if zero_padded else 1.0,
-        exact=target.n_layers == old.n_layers or table.depth in ("masked", "zero_block"),
+        exact=not (unmasked or copied),
     )
 
 
@@ -159,7 +165,7 @@ def check_growth(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> None
             why="rotary frequencies and xPos decays belong to pairs; new pairs would move the old ones",
             fix="keep model.head_dim and grow n_heads",
         )
-    for field in ("family", "tied", "rope_theta", "xpos_scale_base", "input_mult"):
+    for field in ("family", "tied", "rope_theta", "xpos_scale_base", "input_mult", "mup_base_d_model"):
         if getattr(old, field) != getattr(new, field):
             raise GrowthError(
                 f"{field} cannot change in a growth ({getattr(old, field)} -> {getattr(new, field)})",

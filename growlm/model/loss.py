@@ -18,6 +18,8 @@ def cross_entropy(
     hidden (N, D) in the compute dtype, weight (V, D), targets (N); logits = mult * hidden weight^T +
     bias (V). Gradients are formed chunk by chunk in the forward pass, where the logits exist.
     """
+    if not torch.is_grad_enabled():  # inside the function autograd would still ask for them
+        hidden, weight = hidden.detach(), weight.detach()
     loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, mult, bias)  # type: ignore[assignment]
     return loss
 
