@@ -21,6 +21,7 @@ RECORD_NAME = "metrics.jsonl"
 
 # Kinds that a run repeats when it resumes from before them; the rest (start, event, end...) is history.
 _REPEATED = frozenset({"step", "valid", "sample", "save", "growth", "stage"})
+_WITH_STEP = _REPEATED | {"resume"}
 _LINES_PER_PARSE = 2048
 
 
@@ -92,7 +93,8 @@ class RecordReader:
 
     `records` holds what counts, in file order. Lines that are no record (torn by a power cut or a full
     disk) are ignored. When a newer incarnation resumes at step s, repeatable records of older ones with
-    step > s are superseded and dropped; one that trains without having resumed started anew before its first step.
+    step > s are superseded and dropped; one that trains without having resumed started anew before its
+    first step.
     """
 
     def __init__(self, path: Path) -> None:
@@ -185,5 +187,5 @@ def _is_record(value: Any) -> bool:
         isinstance(value, dict)
         and isinstance(value.get("kind"), str)
         and isinstance(value.get("incarnation"), int)
-        and (value["kind"] not in _REPEATED | {"resume"} or isinstance(value.get("step"), int))
+        and (value["kind"] not in _WITH_STEP or isinstance(value.get("step"), int))
     )

@@ -1,0 +1,216 @@
+"""A realistic run folder without training: three stages, two languages, a kill, a resume, two growths."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from growlm.train.record import Recorder
+
+STAGES = [
+    {"name": "seed", "d_model": 128, "n_heads": 2, "d_ff": 512, "n_layers": 4, "lr": 1.2e-3},
+    {"name": "sapling", "d_model": 192, "n_heads": 3, "d_ff": 768, "n_layers": 6, "lr": 9e-4},
+    {"name": "tree", "d_model": 256, "n_heads": 4, "d_ff": 1024, "n_layers": 8, "lr": 7e-4},
+]
+PROMPTS = {
+    "Once upon a time": [
+        "the the of and of the",
+        "there was a man of the house",
+        "there was a little girl who lived",
+    ],
+    "从前有一个": ["的的一了不的", "人在家里的时候", "小孩子，住在山脚下的村子里。"],
+}
+BATCH, SEQ = 8, 256
+
+
+def shape(stage: int) -> dict[str, Any]:
+    s = STAGES[stage]
+    axes = {k: s[k] for k in ("d_model", "n_heads", "d_ff", "n_layers")}
+    return {
+        "family": "flm",
+        **axes,
+        "n_kv_heads": s["n_heads"],
+        "head_dim": 64,
+        "vocab_size": 8192,
+        "tied": True,
+    }
+
+
+def parameters(stage: int) -> int:
+    s = shape(stage)
+    return (
+        s["n_layers"] * (4 * s["d_model"] ** 2 + 2 * s["d_model"] * s["d_ff"])
+        + s["vocab_size"] * s["d_model"]
+    )
+
+
+def certificate(stage: int) -> dict[str, Any]:
+    old, new = shape(stage - 1)["n_layers"], shape(stage)["n_layers"]
+    layers = [{"layer": i, "from": i if i < old else None, "drift": 2e-7 * i} for i in range(new)]
+    return {
+        "exact": True,
+        "precision": "fp32",
+        "tolerance": 1e-5,
+        "max_dlogit": 7.2e-7 * stage,
+        "dloss": -1.2e-8,
+        "loss_before": 4.1,
+        "loss_after": 4.1,
+        "layers": layers,
+        "symmetry": {"d_ff": {"units": shape(stage)["d_ff"], "distinct": shape(stage)["d_ff"]}},
+        "gradient": {"max_error": 3.1e-6, "worst": "blocks.0.ffn.up", "frozen_share": 0.0},
+        "tokens": 2048,
+    }
+
+
+class FakeRun:
+    """Writes the records of a run of 3 x `per_stage` steps up to `until`, from `now` backwards."""
+
+    def __init__(
+        self, folder: Path, *, per_stage: int = 200, name: str = "demo", price: float | None = 0.4
+    ) -> None:
+        self.folder, self.per_stage, self.name, self.price = folder, per_stage, name, price
+        self.random = random.Random(7)
+        self.seconds = self.flops = 0.0
+        self.clock = time.time() - 1.1 * self._duration()
+        folder.mkdir(parents=True, exist_ok=True)
+        stages = [
+            {**s, "tokens": per_stage * BATCH * SEQ, "seq_len": SEQ, "batch_size": BATCH} for s in STAGES
+        ]
+        recipe = {"name": name, "model": {"vocab_size": 8192, "head_dim": 64}, "stages": stages}
+        (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+
+    def _duration(self) -> float:
+        return sum(self.per_stage * self._step_seconds(stage) for stage in range(3))
+
+    def _step_seconds(self, stage: int) -> float:
+        return 0.02 + parameters(stage) * 1e-7
+
+    def write(
+        self, *, killed_at: int | None = None, until: int | None = None, end: str | None = "done"
+    ) -> Path:
+        """Killed at one step and resumed from some steps before it; ends with an `end` record, if any."""
+        until = until or 3 * self.per_stage
+        if killed_at:
+            self._incarnation(1, 0, killed_at, None, None)
+            self._incarnation(2, killed_at - killed_at % 40 - 20, until, end, killed_at)
+        else:
+            self._incarnation(1, 0, until, end, None)
+        return self.folder
+
+    def _incarnation(self, number: int, first: int, last: int, end: str | None, replay: int | None) -> None:
+        recorder = Recorder(self.folder / "metrics.jsonl", number)
+        tick = time.time
+
+        def put(kind: str, **fields: Any) -> None:
+            time.time = lambda: self.clock
+            try:
+                recorder.append(kind, **fields)
+            finally:
+                time.time = tick
+
+        put(
+            "start",
+            step=first,
+            argv=["growlm", "train", "demo.toml"],
+            version="0.1.0",
+            torch="2.13.0",
+            threads=2,
+            device="cpu",
+            precision="bf16",
+            name=self.name,
+            price_per_hour=self.price,
+            currency="USD",
+            peak_tflops=0.31,
+            total_steps=3 * self.per_stage,
+            total_tokens=3 * self.per_stage * BATCH * SEQ,
+        )
+        if first:
+            put("resume", step=first, path=f"checkpoints/step-{first:08d}")
+        if not first:
+            self._stage(put, 0)
+        for step in range(first + 1, last + 1):
+            stage = (step - 1) // self.per_stage
+            if stage and step == stage * self.per_stage + 1:
+                put(
+                    "growth",
+                    step=step - 1,
+                    stage=stage,
+                    tokens=(step - 1) * BATCH * SEQ,
+                    **{"from": shape(stage - 1)},
+                    to=shape(stage),
+                    operator="masked",
+                    depth="zero_block",
+                    certificate=certificate(stage),
+                )
+                self._stage(put, stage)
+            self._step(put, step, stage)
+            if replay and step == replay:
+                put("verified", step=step, replayed=replay - first, identical=True)
+            if step % 40 == 20:
+                put(
+                    "save",
+                    step=step,
+                    path=f"checkpoints/step-{step:08d}",
+                    seconds=0.2,
+                    bytes=12 * parameters(stage),
+                )
+            if step % (self.per_stage // 8) == 0:
+                self._measure(put, step, stage)
+        if end:
+            put("end", step=last, status=end)
+        recorder.close()
+
+    def _stage(self, put: Any, stage: int) -> None:
+        put(
+            "stage",
+            step=stage * self.per_stage,
+            stage=stage,
+            name=STAGES[stage]["name"],
+            shape=shape(stage),
+            parameters=parameters(stage),
+            tokens=self.per_stage * BATCH * SEQ,
+            steps=self.per_stage,
+            seq_len=SEQ,
+            batch_size=BATCH,
+        )
+
+    def _loss(self, step: int) -> float:
+        stage = (step - 1) // self.per_stage
+        inside = step - stage * self.per_stage
+        return 2.2 + 6.8 * step**-0.32 - 0.18 * stage * (1 - math.exp(-4 * inside / self.per_stage))
+
+    def _step(self, put: Any, step: int, stage: int) -> None:
+        took = self._step_seconds(stage) * self.random.uniform(0.93, 1.12)
+        self.seconds += took
+        self.clock += took
+        self.flops += 6.0 * parameters(stage) * BATCH * SEQ
+        bad = step == int(1.4 * self.per_stage)
+        spike = self.random.lognormvariate(0, 0.25)
+        put(
+            "step",
+            step=step,
+            stage=stage,
+            tokens=step * BATCH * SEQ,
+            applied=not bad,
+            loss=None if bad else self._loss(step) + self.random.gauss(0, 0.08),
+            grad_norm=None if bad else spike * (0.5 + 4 / step**0.5),
+            step_seconds=took,
+            lr=STAGES[stage]["lr"] * min(1.0, step / 40, 3.2 * (1.0 - step / (3.04 * self.per_stage))),
+            tokens_per_second=BATCH * SEQ / took,
+            train_seconds=self.seconds,
+            flops=self.flops,
+            mfu=6.0 * parameters(stage) * BATCH * SEQ / took / 0.31e12,
+            memory_bytes=900_000_000,
+            mask=1.0,
+            cost=self.seconds / 3600 * self.price if self.price else None,
+        )
+
+    def _measure(self, put: Any, step: int, stage: int) -> None:
+        losses = {"en-books": self._loss(step) - 0.1, "zh-modern": self._loss(step) + 0.42}
+        put("valid", step=step, stage=stage, tokens=step * BATCH * SEQ, losses=losses)
+        for prompt, texts in PROMPTS.items():
+            put("sample", step=step, stage=stage, tokens=step * BATCH * SEQ, prompt=prompt, text=texts[stage])
