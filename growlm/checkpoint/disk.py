@@ -41,7 +41,7 @@ def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
             why += f"; {human_bytes(free_bytes(path))} free"
             why += f", {human_bytes(needed)} needed" if needed else ""
         fix = _FIXES.get(error.errno or 0, "check the folder and the disk; the same command continues")
-        raise DiskError("Writing to the disk failed", where=str(path), why=why, fix=fix) from error
+        raise DiskError("A disk operation failed", where=str(path), why=why, fix=fix) from error
 
 
 def fsync_fd(fd: int) -> None:

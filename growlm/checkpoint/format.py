@@ -35,6 +35,7 @@ DTYPES = {
 }
 """The safetensors name of every dtype that a checkpoint may hold."""
 
+_EMPTY = xxhash.xxh3_128_hexdigest(b"")
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _HEADER_CAP = 16 << 20  # some 100,000 tensors; a hostile header must not eat the memory
 _COUNT_CAP = 1 << 48
@@ -77,8 +78,9 @@ class TensorWriter:
 
     def __init__(self, path: Path, entries: Sequence[tuple[str, torch.dtype, tuple[int, ...]]]) -> None:
         self._path = path
-        header, self._tensors, self._size = _layout(entries)
-        self._queue = [name for name, tensor in reversed(self._tensors.items()) if tensor.bytes]
+        header, tensors, self._size = _layout(entries)
+        self._tensors = {name: replace(tensor, xxh3=_EMPTY) for name, tensor in tensors.items()}
+        self._queue = [name for name, tensor in reversed(tensors.items()) if tensor.bytes]
         self._done = 0  # bytes of the tensor at the end of the queue
         self._file_hash, self._tensor_hash = xxhash.xxh3_128(header), xxhash.xxh3_128()
         self._info: FileInfo | None = None
@@ -222,7 +224,7 @@ class TensorReader:
 
 def hash_tensor(tensor: torch.Tensor) -> str:
     """xxh3-128 of the bytes of a contiguous CPU tensor, as 32 hex digits: what the manifest holds."""
-    return xxhash.xxh3_128_hexdigest(_memory(tensor) if tensor.numel() else b"")
+    return xxhash.xxh3_128_hexdigest(_memory(tensor)) if tensor.numel() else _EMPTY
 
 
 def _layout(

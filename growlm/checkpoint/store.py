@@ -220,15 +220,18 @@ class CheckpointStore:
             raise DiskError(
                 "Not enough space for the next checkpoint",
                 where=str(self.folder),
-                why=f"{human_bytes(needed)} needed ({human_bytes(size)} and a fifth), {human_bytes(free)} free",
+                why=f"{human_bytes(needed)} needed (a fifth is to spare), {human_bytes(free)} free",
                 fix="free some space or move the run folder to a larger disk; the same command continues",
             )
 
     def checkpoints(self) -> list[Entry]:
-        """Every folder named like a checkpoint, newest first, whole or not."""
-        if not self.folder.is_dir():
-            return []
-        entries = (Entry.of(path) for path in self.folder.iterdir())
+        """Every folder named like a checkpoint, newest first, whole or not.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        with disk_errors(self.folder):
+            entries = [Entry.of(path) for path in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted((entry for entry in entries if entry), key=lambda entry: entry.age, reverse=True)
 
     def latest_valid(self, report: Callable[[str], None]) -> Checkpoint | None:
