@@ -28,13 +28,14 @@ def init(
     path = path / "recipe.toml" if path.is_dir() else path
     recipe = load_recipe(preset_path(preset))
     text = recipe_toml(recipe if data is None else _with_data(recipe, data))
+    if path.exists() and not force:
+        fix = "write to another path, or overwrite it with --force"
+        raise RecipeError("the recipe exists already", where=str(path), fix=fix)
+    whole = path.with_name(path.name + ".tmp")  # a full disk leaves the old recipe as it is
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        fix = "write to another path, or overwrite it with --force"
-        raise RecipeError("the recipe exists already", where=str(path), fix=fix) from error
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(path)
     except OSError as error:
         fix = "write to another path, or free space"
         raise DiskError(f"cannot write the recipe: {error.strerror}", where=str(path), fix=fix) from error

@@ -20,18 +20,38 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stdout.isatty() else None,
 )
 
-for verb in ("demo", "init", "schema", "doctor", "train", "grow", "sample", "watch", "report", "compare"):
+VERBS = (
+    "demo",
+    "init",
+    "schema",
+    "doctor",
+    "data",
+    "train",
+    "grow",
+    "sample",
+    "watch",
+    "report",
+    "compare",
+    "ckpt",
+)
+
+for verb in VERBS:
     try:
         module = importlib.import_module(f"growlm.cli.{verb}")
-    except ModuleNotFoundError:
-        continue
-    app.command(verb)(getattr(module, verb))
-for verb in ("data", "ckpt"):
-    try:
-        module = importlib.import_module(f"growlm.cli.{verb}")
-    except ModuleNotFoundError:
-        continue
-    app.add_typer(module.app, name=verb)
+    except ModuleNotFoundError as error:
+        if error.name != f"growlm.cli.{verb}":
+            raise
+        continue  # not written yet
+    if hasattr(module, "app"):
+        app.add_typer(module.app, name=verb)
+    else:
+        app.command(verb)(getattr(module, verb))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"growlm {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -39,14 +59,13 @@ def growlm(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="GROWLM_DEBUG", help="Show the traceback of a failure.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
 ) -> None:
     """Pre-train language models cheaply by growing them."""
     if debug:
         os.environ["GROWLM_DEBUG"] = "1"
-    if version:
-        typer.echo(f"growlm {__version__}")
-        raise typer.Exit
 
 
 def main() -> None:

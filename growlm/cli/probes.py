@@ -91,7 +91,9 @@ def _memory_bytes() -> tuple[int, int]:
 def _disk(folder: Path) -> Iterator[Row]:
     free = shutil.disk_usage(folder).free
     state = "ok" if free >= 5 * GIB else "warn" if free >= GIB else "fail"
-    advice = "" if state == "ok" else "free space: a checkpoint is three times the weights, and several are kept"
+    advice = (
+        "" if state == "ok" else "free space: checkpoints are three times the weights, and several are kept"
+    )
     yield Row("disk space", state, f"{free / GIB:.1f} GiB free at {folder}", advice)
     with tempfile.TemporaryDirectory(prefix=".growlm-doctor-", dir=folder) as scratch:
         speed = 64 / _write_seconds(Path(scratch) / "big", 64 * MIB)

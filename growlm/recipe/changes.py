@@ -1,8 +1,8 @@
 """What may change in a recipe while its run exists: free, with a flag, or never.
 
-    free       nothing that was trained depends on it
-    flag       the run goes on differently: `--accept-changes`, and it is logged
-    forbidden  the weights or the data order so far would no longer follow from the recipe
+Free: nothing that was trained depends on it. Flag: the run goes on differently, which needs
+`--accept-changes` and is logged. Forbidden: the weights or the data order so far would no longer
+follow from the recipe.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ RUN: tuple[tuple[str, Class], ...] = (
 )
 
 # The same for a field of a stage that is past, current or still to come.
-STAGE: tuple[tuple[str, Class, Class, Class], ...] = (
-    ("name", "flag", "flag", "free"),
-    ("tokens", "forbidden", "flag", "free"),
-    ("lr", "forbidden", "flag", "free"),
-    ("lr_policy", "forbidden", "flag", "free"),
-    ("batch_size", "forbidden", "flag", "free"),
-    ("micro_batch_size", "free", "flag", "free"),
-    ("seq_len", "forbidden", "flag", "free"),
-    ("mixture*", "forbidden", "flag", "free"),
-    ("*", "forbidden", "forbidden", "flag"),  # shape and growth
+STAGE: tuple[tuple[str, tuple[Class, Class, Class]], ...] = (
+    ("name", ("flag", "flag", "free")),
+    ("tokens", ("forbidden", "flag", "free")),
+    ("lr", ("forbidden", "flag", "free")),
+    ("lr_policy", ("forbidden", "flag", "free")),
+    ("batch_size", ("forbidden", "flag", "free")),
+    ("micro_batch_size", ("free", "flag", "free")),
+    ("seq_len", ("forbidden", "flag", "free")),
+    ("mixture*", ("forbidden", "flag", "free")),
+    ("*", ("forbidden", "forbidden", "flag")),  # shape and growth
 )
 
 
@@ -65,12 +65,11 @@ def recipe_diff(old: Recipe, new: Recipe, current_stage: int) -> list[Change]:
     `n_kv_heads` equal to `n_heads`) is no difference. `old` or `new` is None where a key is absent.
     """
     before, after = _effective(old), _effective(new)
-    changes = [
+    return [
         Change(_show(key, old, new), before.get(key), after.get(key), classify(key, current_stage))
         for key in [*before, *(key for key in after if key not in before)]
         if key not in before or key not in after or before[key] != after[key]
     ]
-    return changes
 
 
 def classify(key: Key, current_stage: int) -> Class:
@@ -78,9 +77,9 @@ def classify(key: Key, current_stage: int) -> Class:
     if key[0] != "stages":
         return next(cls for pattern, cls in RUN if fnmatchcase(show_key(key), pattern))
     index = int(key[1])
-    when = 1 if index < current_stage else 2 if index == current_stage else 3
+    when = 0 if index < current_stage else 1 if index == current_stage else 2
     name = ".".join(map(str, key[2:]))
-    return next(row[when] for row in STAGE if fnmatchcase(name, row[0]))
+    return next(classes[when] for pattern, classes in STAGE if fnmatchcase(name, pattern))
 
 
 def _effective(recipe: Recipe) -> dict[Key, Any]:

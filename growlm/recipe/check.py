@@ -43,7 +43,10 @@ def _even(recipe: Recipe) -> Problems:
     why = "rotary positions turn pairs of coordinates"
     if recipe.model.head_dim % 2:
         yield Problem(
-            ("model", "head_dim"), f"model.head_dim {recipe.model.head_dim} is odd", "write an even number", why
+            ("model", "head_dim"),
+            f"model.head_dim {recipe.model.head_dim} is odd",
+            "write an even number",
+            why,
         )
     for index, stage in enumerate(recipe.stages):
         if stage.d_model % 2:
@@ -111,7 +114,9 @@ def _zero_under_layernorm(recipe: Recipe) -> Problems:
         if zero and new.d_model > old.d_model and NORMS.get(new.family) == "layer":
             what = f"{_stage(recipe, index)} grows d_model with zeros in the family {new.family}"
             why = "LayerNorm subtracts a mean that the new zeros change, so this is never exact"
-            yield Problem(_key(index, "growth", "operator"), what, 'write operator = "masked" or "clone"', why)
+            yield Problem(
+                _key(index, "growth", "operator"), what, 'write operator = "masked" or "clone"', why
+            )
 
 
 def _first_growth(recipe: Recipe) -> Problems:
@@ -136,7 +141,9 @@ def _warmup_ends(recipe: Recipe) -> Problems:
     total = sum(stage.steps for stage in recipe.stages)
     if recipe.schedule.warmup_steps > total:
         what = f"the warm-up of {recipe.schedule.warmup_steps} steps is longer than the run of {total}"
-        yield Problem(("schedule", "warmup_steps"), what, f"write {max(total // 20, 1)}, or train more tokens")
+        yield Problem(
+            ("schedule", "warmup_steps"), what, f"write {max(total // 20, 1)}, or train more tokens"
+        )
 
 
 def _batches_divide(recipe: Recipe) -> Problems:
@@ -156,7 +163,9 @@ def _contexts_nest(recipe: Recipe) -> Problems:
             what = f"{_stage(recipe, index)} has seq_len {stage.seq_len}, not a multiple of {smallest}"
             near = round(stage.seq_len / smallest) * smallest
             why = "data is drawn in units of the shortest context, so that no token is lost or repeated"
-            yield Problem(_key(index, "seq_len"), what, f"write {near}, or another multiple of {smallest}", why)
+            yield Problem(
+                _key(index, "seq_len"), what, f"write {near}, or another multiple of {smallest}", why
+            )
 
 
 def _weights_positive(recipe: Recipe) -> Problems:

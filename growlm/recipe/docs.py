@@ -16,15 +16,15 @@ _HEAD = """# The recipe, field by field
 <!-- Generated from growlm/recipe/schema.py by `python -m growlm.recipe.docs > docs/recipe.md`. -->
 
 A recipe is one TOML file that says what a run is. `growlm init` writes one with every field explained,
-`growlm schema` prints its JSON schema for editors. Unknown keys, values of another type and shapes that cannot
-grow into each other are refused before anything is touched, each with its line and what to write instead.
+`growlm schema` prints its JSON schema for editors. Unknown keys, values of another type and shapes that
+cannot grow into each other are refused before anything is touched, each with its line and what to write.
 
 **Inheritance.** `extends = "other.toml"` at the top starts from another file (relative to this one) or from a
 preset by name. Tables merge key by key; every other value, `stages` and mixtures too, is replaced as a whole.
 
-**Overrides.** `--set optim.lr=3e-4` on the command line, as often as needed. Values are written as in TOML; text
-needs no quotes. Stages are named by name or index: `--set stages.wide.tokens=2_000_000`. An override wins over
-the file, the file over what it extends, that over the defaults.
+**Overrides.** `--set optim.lr=3e-4` on the command line, as often as needed. Values are written as in TOML;
+text needs no quotes. Stages go by name or index: `--set stages.wide.tokens=2_000_000`. An override wins
+over the file, the file over what it extends, that over the defaults.
 """
 
 _TAIL = """
@@ -33,11 +33,11 @@ _TAIL = """
 The run folder remembers the recipe it was started with. When the same command comes with another one,
 each difference belongs to one of three classes (the whole table is `growlm/recipe/changes.py`):
 
-| class | what | then |
-|---|---|---|
-| free | `budget`, `checkpoint`, `eval`, `train.device`, `tokens`, `lr`, batch and context of later stages | the run goes on |
-| flag | `optim`, `schedule`, `guard`, mixtures, the current stage's `tokens` and batch, later shapes | `--accept-changes`; logged |
-| forbidden | `seed`, `model`, shapes and growth so far, anything of a past stage that moves data | exit 78 |
+- **free**, the run goes on: `budget`, `checkpoint`, `eval`, `train.device`; `tokens`, `lr`, batch, context
+  and mixture of later stages.
+- **flag**, needs `--accept-changes` and is logged: `optim`, `schedule`, `guard`, mixtures, `train.precision`
+  and `train.threads`, the current stage's `tokens`, `lr`, batch and context; later shapes and growth.
+- **forbidden**, exit 78: `seed`, `model`, shapes and growth so far, what moves a past stage's data.
 """
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from growlm.errors import RecipeError
 from growlm.recipe import override
 from growlm.recipe.check import problems
 from growlm.recipe.keys import Key, leaves, show_key
@@ -45,6 +46,8 @@ def resolve_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Resolved:
         data = merge(data, layer.data)
     data = copy.deepcopy(data)  # merging shares tables with the layers, overrides write into it
     applied = [override.apply(data, text) for text in overrides]
+    if not data:
+        raise RecipeError("the recipe is empty", where=str(path), fix="write one with `growlm init PATH`")
     origin = _Origin(layers, applied)
     try:
         recipe = Recipe.model_validate(data)

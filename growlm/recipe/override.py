@@ -12,11 +12,10 @@ from growlm.recipe.keys import Key, did_you_mean, field_at, show_key, takes_text
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`: the text as given, the key it names and the value it gives."""
+    """One `--set`: the text as given and the key it names."""
 
     text: str
     key: Key
-    value: Any
 
 
 def apply(data: dict[str, Any], text: str) -> Override:
@@ -27,16 +26,16 @@ def apply(data: dict[str, Any], text: str) -> Override:
         raise RecipeError(
             "an override is a dotted key and a value", where=where, fix="write --set optim.lr=3e-4"
         )
+    *path, last = names
     parent: Any = data
     key: Key = ()
-    for depth, name in enumerate(names):
+    for name in path:
         step = _step(parent, name, key, data, where)
+        parent = parent[step] if isinstance(step, int) else parent.setdefault(step, {})
         key = (*key, step)
-        if depth < len(names) - 1:
-            parent = parent[step] if isinstance(parent, list) else parent.setdefault(step, {})
-    value = _value(key, raw.strip(), where)
-    parent[key[-1]] = value
-    return Override(text, key, value)
+    step = _step(parent, last, key, data, where)
+    parent[step] = _value((*key, step), raw.strip(), where)
+    return Override(text, (*key, step))
 
 
 def _step(parent: Any, name: str, key: Key, data: Any, where: str) -> str | int:

@@ -35,13 +35,23 @@ def raise_all(problems: Sequence[Problem], place: Callable[[Key], str]) -> None:
 
 
 def problems_of(error: ValidationError, data: Any) -> list[Problem]:
-    """The problems in pydantic's report on the raw recipe `data`."""
-    return [_problem(e["type"], e["loc"], e["input"], data) for e in error.errors(include_url=False)]
+    """The problems in pydantic's report on the raw `data`; a misspelt key is not also a missing one."""
+    details = error.errors(include_url=False)
+    unknown = [e["loc"] for e in details if e["type"] == "extra_forbidden"]
+    return [
+        _problem(e["type"], e["loc"], e["input"], data)
+        for e in details
+        if e["type"] != "missing" or not any(_misspelt(key, e["loc"]) for key in unknown)
+    ]
+
+
+def _misspelt(key: Key, meant: Key) -> bool:
+    return key[:-1] == meant[:-1] and bool(did_you_mean(str(key[-1]), [str(meant[-1])]))
 
 
 def _problem(kind: str, key: Key, value: Any, data: Any) -> Problem:
     if kind == "extra_forbidden":
-        return unknown_key(key, data)
+        return _unknown_key(key, data)
     shown, field = show_key(key, data), _field(key)
     if kind == "missing":
         name = show_key(key[-1:])
@@ -56,14 +66,14 @@ def _problem(kind: str, key: Key, value: Any, data: Any) -> Problem:
     return Problem(key, f"{shown} is {_show(value)}, not {wanted}", _fix(key, value, field, wanted))
 
 
-def unknown_key(key: Key, data: Any) -> Problem:
-    """The problem of a key that the schema does not have."""
-    table = table_at(key[:-1])
-    known = list(table.model_fields) if table else []
-    around = f"[{show_key(key[:-1], data)}]" if len(key) > 1 else "the recipe"
-    close = did_you_mean(str(key[-1]), known)
+def _unknown_key(key: Key, data: Any) -> Problem:
+    table, name = key[:-1], str(key[len(key) - 1])
+    schema = table_at(table)
+    known = list(schema.model_fields) if schema else []
+    around = f"[{show_key(table, data)}]" if table else "the recipe"
+    close = did_you_mean(name, known)
     fix = f"did you mean `{close}`?" if close else f"the keys of {around} are: {', '.join(known)}"
-    return Problem(key, f"unknown key `{show_key(key[-1:])}` in {around}", fix)
+    return Problem(key, f"unknown key `{show_key((name,))}` in {around}", fix)
 
 
 def _field(key: Key) -> FieldInfo | None:

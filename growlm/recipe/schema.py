@@ -41,7 +41,7 @@ class GrowthTable(_Table):
     )
     depth: Literal["masked", "zero_block", "stack", "interpose"] = Field(
         "zero_block",
-        description="How layers are added: behind a ramped gate, with zero writers, or as copies (not exact).",
+        description="How layers are added: behind a ramped gate, with zero writers, or as copies (inexact).",
     )
     ramp_steps: int = Field(
         100, ge=0, description="Steps over which masks (and new tokens of a grown vocabulary) go 0 -> 1."
@@ -98,7 +98,9 @@ class DataTable(_Table):
     """Where the tokens are and in which proportions they are drawn."""
 
     path: str = Field(description="Folder written by `growlm data prepare`.")
-    mixture: dict[str, float] = Field(min_length=1, description="Weight of each source; they need not sum to 1.")
+    mixture: dict[str, float] = Field(
+        min_length=1, description="Weight of each source; they need not sum to 1."
+    )
 
 
 class OptimTable(_Table):
@@ -108,7 +110,9 @@ class OptimTable(_Table):
     beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the second moment.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
-    weight_decay: float = Field(0.1, ge=0, description="Decoupled decay of matrices; never of gains and biases.")
+    weight_decay: float = Field(
+        0.1, ge=0, description="Decoupled decay of matrices; never of gains and biases."
+    )
     grad_clip: float = Field(1.0, gt=0, description="Largest global gradient norm.")
 
 
@@ -129,15 +133,21 @@ class GuardTable(_Table):
     )
     window: int = Field(128, ge=16, description="Accepted steps that the median and MAD look back over.")
     grace_steps: int = Field(50, ge=0, description="Steps after a start or growth without the spike guard.")
-    max_skips_in_row: int = Field(10, gt=0, description="Stop the run after this many skipped steps in a row.")
+    max_skips_in_row: int = Field(
+        10, gt=0, description="Stop the run after this many skipped steps in a row."
+    )
 
 
 class EvalTable(_Table):
     """What is measured and shown while training."""
 
-    every_tokens: int = Field(1_000_000, gt=0, description="Validate and sample each time this many tokens pass.")
+    every_tokens: int = Field(
+        1_000_000, gt=0, description="Validate and sample each time this many tokens pass."
+    )
     tokens: int = Field(65_536, gt=0, description="Validation tokens per source, always the same ones.")
-    prompts: list[str] = Field(default_factory=list, description="Fixed prompts to continue at every validation.")
+    prompts: list[str] = Field(
+        default_factory=list, description="Fixed prompts to continue at every validation."
+    )
     sample_tokens: int = Field(48, ge=0, description="Tokens sampled for each prompt.")
 
 
@@ -154,7 +164,9 @@ class TrainTable(_Table):
 
     precision: Literal["bf16", "fp32"] = Field("bf16", description="Compute precision; weights are fp32.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
-    threads: int | None = Field(None, gt=0, description="CPU threads; unset means all cores. Part of the bits.")
+    threads: int | None = Field(
+        None, gt=0, description="CPU threads; unset means all cores. Part of the bits."
+    )
 
 
 class BudgetTable(_Table):

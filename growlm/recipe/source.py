@@ -50,7 +50,7 @@ def read_layers(path: Path) -> list[Layer]:
 
 
 def merge(base: Any, over: Any, key: Key = ()) -> Any:
-    """`over` laid on `base`: tables of the schema merge; anything else, `stages` and mixtures too, replaces."""
+    """`over` laid on `base`: tables of the schema merge; all else, also `stages` and mixtures, replaces."""
     mergeable = isinstance(base, Mapping) and isinstance(over, Mapping) and table_at(key) is not None
     if not mergeable:
         return over
@@ -100,12 +100,13 @@ def _read(path: Path) -> Layer:
         )
     try:
         text = raw.decode("utf-8").replace("\r\n", "\n")
-        return Layer(str(path), tomllib.loads(text), key_lines(text))
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise RecipeError(
             "the recipe is not UTF-8 text", where=f"{path}:{line}", fix="save it in UTF-8"
         ) from error
+    try:
+        return Layer(str(path), tomllib.loads(text), key_lines(text))
     except RecursionError as error:
         raise RecipeError("the recipe is nested too deeply", where=str(path)) from error
     except ValueError as error:  # TOMLDecodeError, or a number with too many digits
