@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +47,36 @@ def test_a_checkpoint_comes_back_bit_for_bit(store: CheckpointStore) -> None:
     assert_holds(store.folder, 120)
     with checkpoint.reader("optimizer.safetensors") as reader:
         assert reader.read("exp_avg/embedding", 3, 5).equal(tensors(120)["embedding"][3:5])
+
+
+def test_everything_is_on_the_disk_before_it_gets_its_name(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(store, 1)
+    events = []
+    fsync, rename = os.fsync, os.rename
+
+    def recorded_fsync(fd: int) -> None:
+        events.append(f"fsync {Path(f'/proc/self/fd/{fd}').readlink().name}")
+        fsync(fd)
+
+    def recorded_rename(source: Path, target: Path) -> None:
+        events.append(f"rename {source.name} {target.name}")
+        rename(source, target)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to name what is synced")
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "rename", recorded_rename)
+    save(store, 2)
+    temporary = f".tmp-2-{os.getpid()}"
+    assert sorted(events[:3]) == [f"fsync {name}" for name in FILES[1:]]
+    assert events[3:] == [
+        f"fsync {MANIFEST}",
+        f"fsync {temporary}",
+        f"rename {temporary} step-00000002",
+        "fsync checkpoints",
+    ]
 
 
 def test_another_reader_finds_every_tensor_with_the_manifest_alone(store: CheckpointStore) -> None:
@@ -306,3 +337,16 @@ def test_pickle_is_never_used(store: CheckpointStore) -> None:
         assert_holds(store.folder, 1)
 
     assert in_child(save_and_load_without_pickle) == 0
+
+
+def test_the_reader_in_the_documentation_works(store: CheckpointStore) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "checkpoints.md").read_text()
+    scope: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], scope)
+    path = save(store, 3)
+    loaded = scope["load"](path)
+    for name, tensor in tensors(3).items():
+        assert torch.from_numpy(loaded[name].copy()).equal(tensor)
+    flip(path / "model.safetensors", 8 * (path / "model.safetensors").stat().st_size - 1)
+    with pytest.raises(AssertionError, match="damaged"):
+        scope["load"](path)

@@ -12,7 +12,7 @@ from growlm.errors import CheckpointError
 FIELDS = {
     **dict.fromkeys(("recipe_hash", "data_fingerprint", "tokenizer_hash"), ""),
     **dict.fromkeys(("stage", "stage_step", "updates", "skipped", "train_seconds", "flops", "mask"), 1),
-    **dict.fromkeys(("births", "guard", "environment"), {}),
+    **{name: {} for name in ("births", "guard", "environment")},
     "tokens": 4096,
     "model": {"d_model": 8},
     "lineage": [],
