@@ -20,8 +20,7 @@ _ENDS = {
 def events_of(records: Iterable[Record]) -> list[dict[str, Any]]:
     """The newest `SHOWN` events, newest first: {"time", "step", "level", "text"}."""
     events = [*_told(records), *_skipped(records)]
-    events.sort(key=lambda e: (e["time"] or 0.0, e["step"] or 0), reverse=True)
-    return events[:SHOWN]
+    return sorted(events, key=lambda e: e["time"] or 0.0)[::-1][:SHOWN]
 
 
 def growth_changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:

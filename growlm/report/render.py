@@ -17,8 +17,8 @@ from growlm.errors import DiskError
 from growlm.report.summary import summary
 
 REPORT_NAME = "report.html"
-_SHARED = ("format.js", "dom.js", "scale.js", "chart.js", "parts.js")
-_RUN = (*_SHARED, "shape.js", "report.js", "start.js")
+SHARED = ("format.js", "dom.js", "scale.js", "chart.js", "parts.js")
+_RUN = (*SHARED, "shape.js", "report.js", "start.js")
 
 
 def render(run: Path) -> str:

@@ -12,7 +12,7 @@ from growlm.report.series import Record, applied_loss, column, losses_of, or_non
 
 def stages_of(stages: list[Record], steps: list[Record], valid: list[Record]) -> list[dict[str, Any]]:
     """One entry per stage begun, with what it reached. Of a stage recorded twice the first counts."""
-    index, loss = column(steps, "stage"), smooth(applied_loss(steps), 10)
+    index, loss = column(steps, "stage"), smooth(applied_loss(steps))
     tokens, seconds = column(steps, "tokens"), column(steps, "train_seconds")
     found: dict[int, dict[str, Any]] = {}
     for r in stages:
@@ -105,9 +105,8 @@ def _certificate(certificate: dict[str, Any]) -> dict[str, Any]:
 def _work(shape: dict[str, int]) -> float:
     """Multiplications of one token, up to a constant: blocks and the output head."""
     d = shape.get("d_model", 1)
-    return shape.get("n_layers", 1) * (4 * d * d + 2 * d * shape.get("d_ff", 0)) + d * shape.get(
-        "vocab_size", 0
-    )
+    block = 4 * d * d + 2 * d * shape.get("d_ff", 0)
+    return shape.get("n_layers", 1) * block + d * shape.get("vocab_size", 0)
 
 
 def _speed(tokens: np.ndarray, seconds: np.ndarray) -> float | None:

@@ -129,7 +129,7 @@ def _totals(
 ) -> dict[str, Any]:
     steps, saves = by_kind.get("step", []), by_kind.get("save", [])
     last = steps[-1] if steps else {}
-    loss = smooth(applied_loss(steps[-64:]), 10)
+    loss = smooth(applied_loss(steps))
     to_go = seconds_to_go(stages, planned, steps)
     price = or_none(start.get("price_per_hour"))
     verified = by_kind.get("verified", [])

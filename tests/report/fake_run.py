@@ -18,9 +18,9 @@ STAGES = [
 ]
 PROMPTS = {
     "Once upon a time": [
-        "the the of and of the",
-        "there was a man of the house",
-        "there was a little girl who lived",
+        " the the of and of the",
+        " there was a man of the house",
+        " there was a little girl who lived",
     ],
     "从前有一个": ["的的一了不的", "人在家里的时候", "小孩子，住在山脚下的村子里。"],
 }
@@ -75,7 +75,7 @@ class FakeRun:
         self.folder, self.per_stage, self.name, self.price = folder, per_stage, name, price
         self.random = random.Random(7)
         self.seconds = self.flops = 0.0
-        self.clock = time.time() - 1.1 * self._duration()
+        self.clock = time.time()
         folder.mkdir(parents=True, exist_ok=True)
         stages = [
             {**s, "tokens": per_stage * BATCH * SEQ, "seq_len": SEQ, "batch_size": BATCH} for s in STAGES
@@ -83,8 +83,8 @@ class FakeRun:
         recipe = {"name": name, "model": {"vocab_size": 8192, "head_dim": 64}, "stages": stages}
         (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
 
-    def _duration(self) -> float:
-        return sum(self.per_stage * self._step_seconds(stage) for stage in range(3))
+    def _duration(self, steps: int) -> float:
+        return sum(self._step_seconds(step // self.per_stage) for step in range(steps))
 
     def _step_seconds(self, stage: int) -> float:
         return 0.02 + parameters(stage) * 1e-7
@@ -94,6 +94,7 @@ class FakeRun:
     ) -> Path:
         """Killed at one step and resumed from some steps before it; ends with an `end` record, if any."""
         until = until or 3 * self.per_stage
+        self.clock -= 1.2 * self._duration(until)
         if killed_at:
             self._incarnation(1, 0, killed_at, None, None)
             self._incarnation(2, killed_at - killed_at % 40 - 20, until, end, killed_at)
@@ -179,9 +180,8 @@ class FakeRun:
         )
 
     def _loss(self, step: int) -> float:
-        stage = (step - 1) // self.per_stage
-        inside = step - stage * self.per_stage
-        return 2.2 + 6.8 * step**-0.32 - 0.18 * stage * (1 - math.exp(-4 * inside / self.per_stage))
+        since_growths = [max(0, step - stage * self.per_stage) / self.per_stage for stage in (1, 2)]
+        return 2.2 + 6.8 * step**-0.32 - sum(0.24 * (1 - math.exp(-3 * share)) for share in since_growths)
 
     def _step(self, put: Any, step: int, stage: int) -> None:
         took = self._step_seconds(stage) * self.random.uniform(0.93, 1.12)

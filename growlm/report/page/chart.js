@@ -8,9 +8,9 @@ let clips = 0;
  * text}] on the axis. A faint line gives no label and its outliers do not set the scale.
  */
 function chart(host, { title, lines, axis, format, log = false, height = 190, stages = [], growths = [], flags = [] }) {
-  const width = Math.max(260, host.clientWidth), narrow = width < 560;
+  const width = Math.max(240, innerWidth(host)), narrow = width < 560;
   const drawn = lines.filter((l) => l.x.length);
-  const box = { left: 46, right: width - (drawn.length > 2 && !narrow ? 128 : 50), top: growths.length ? 30 : 12, bottom: height - 24 };
+  const box = { left: 46, right: width - (drawn.length > 2 && !narrow ? 128 : 54), top: growths.length ? 30 : 12, bottom: height - 24 };
   const [low, high] = verticalRange(drawn, log);
   const X = scale(0, axis.high || 1, box.left, box.right), Y = scale(low, high, box.bottom, box.top, log);
   const clip = `clip${++clips}`;

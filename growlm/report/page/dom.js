@@ -15,6 +15,12 @@ function fill(node, attributes, children) {
 const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+/** Width in pixels inside the padding of `node`. */
+function innerWidth(node) {
+  const style = getComputedStyle(node);
+  return node.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+}
+
 function table(caption, heads, rows) {
   const cell = (tag, value) => {
     const right = typeof value === "string" && /^[−–$€¥£]?[\d.,–]/.test(value);

@@ -8,15 +8,15 @@ function count(x, digits = 3) {
   if (!isNumber(x)) return NONE;
   const units = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
   const [size, unit] = units.find(([s]) => Math.abs(x) >= s * 0.9995) || [1, ""];
-  return Number((x / size).toPrecision(digits)).toLocaleString("en") + (unit && " " + unit);
+  return Number((x / size).toPrecision(digits)).toLocaleString("en") + (unit && "\u00a0" + unit);
 }
 
 const whole = (x) => (isNumber(x) ? Math.round(x).toLocaleString("en") : NONE);
 const fixed = (digits) => (x) => (isNumber(x) ? x.toFixed(digits).replace("-", "−") : NONE);
-const percent = (x) => (isNumber(x) ? (100 * x).toFixed(1) + " %" : NONE);
+const percent = (x) => (isNumber(x) ? (100 * x).toFixed(1) + "\u00a0%" : NONE);
 const loss = fixed(3);
-const flops = (x) => (isNumber(x) ? (x === 0 ? "0" : count(x) + (x < 1e3 ? " " : "") + "FLOP") : NONE);
-const bytes = (x) => (isNumber(x) ? count(x) + (x < 1e3 ? " " : "") + "B" : NONE);
+const flops = (x) => (isNumber(x) ? (x === 0 ? "0" : count(x) + (x < 1e3 ? "\u00a0" : "") + "FLOP") : NONE);
+const bytes = (x) => (isNumber(x) ? count(x) + (x < 1e3 ? "\u00a0" : "") + "B" : NONE);
 
 function tiny(x) {
   if (!isNumber(x)) return NONE;

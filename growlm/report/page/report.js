@@ -1,6 +1,6 @@
 // The page of one run. `render` draws every section from the data; the live page calls it again and again.
 
-const VALUE = { loss: { tick: (x) => String(Number(x.toPrecision(3))), value: loss }, small: { tick: tiny, value: tiny },
+const VALUE = { loss: { tick: (x) => String(Number(x.toPrecision(3))), value: loss }, small: { tick: (x) => (x < 1e-5 && x > 0 ? tiny(x) : String(Number(x.toPrecision(2)))), value: tiny },
   speed: { tick: (x) => count(x), value: (x) => count(x) }, share: { tick: (x) => (100 * x).toFixed(0) + " %", value: percent } };
 const STATES = { running: "Running", done: "Done", preempted: "Stopped, saved", failed: "Failed", silent: "Silent" };
 const sections = new Map();

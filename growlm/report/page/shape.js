@@ -8,7 +8,7 @@
 
 /** Draw `stages` (begun, then planned) into `host` along one token axis. */
 function shapePicture(host, stages) {
-  const column = Math.max(104, Math.floor(host.clientWidth / stages.length)), width = column * stages.length;
+  const column = Math.max(104, Math.floor(innerWidth(host) / stages.length)), width = column * stages.length;
   const most = (axis) => Math.max(...stages.map((s) => s.shape[axis] || 1));
   const unit = (column - 34) / Math.max(most("d_model"), most("d_ff"));
   const row = Math.max(3, Math.min(24, 250 / most("n_layers")));
@@ -21,8 +21,8 @@ function shapePicture(host, stages) {
   stages.forEach((stage, i) => {
     const middle = column * (i + 0.5), to = from + ((stage.tokens || 0) / total) * (width - 20);
     root.append(
-      ribbonOf(stage, i, 10 + from, 10 + to, middle, Math.max(stage.shape.d_model * unit, 8), ground, ribbon),
-      drawStage(stage, stages[i - 1], middle, ground, unit, row, foot(stage), i));
+      ribbonOf(stage, 10 + from, 10 + to, middle, Math.max(stage.shape.d_model * unit, 8), ground, ribbon),
+      drawStage(stage, stages[i - 1], middle, ground, unit, row, foot(stage)));
     from = to;
   });
   root.append(svg("text", { class: "axis", x: 10, y: height - 4 }, "0"),
@@ -31,7 +31,7 @@ function shapePicture(host, stages) {
 }
 
 /** From the foot of the picture down to the tokens that the stage trains on. */
-function ribbonOf(stage, index, from, to, middle, foot, ground, y) {
+function ribbonOf(stage, from, to, middle, foot, ground, y) {
   const share = stage.planned ? 0 : Math.min(1, stage.trained / (stage.tokens || 1));
   const bend = (ground + 6 + y) / 2, [a, b] = [middle - foot / 2, middle + foot / 2];
   return svg("g", { class: stage.planned ? "planned" : "" },
@@ -41,7 +41,7 @@ function ribbonOf(stage, index, from, to, middle, foot, ground, y) {
     to - from > 6.2 * stage.name.length + 8 ? svg("text", { class: "axis", x: (from + to) / 2, y: y + 28, "text-anchor": "middle" }, stage.name) : null);
 }
 
-function drawStage(stage, before, middle, ground, unit, row, foot, index) {
+function drawStage(stage, before, middle, ground, unit, row, foot) {
   const { shape } = stage, old = before ? before.shape : shape;
   const fresh = newLayers(stage, before);
   const part = (name, size, oldSize, y, height) => grownBar(name, middle, size * unit, Math.min(size, oldSize) * unit, y, height);
@@ -54,8 +54,8 @@ function drawStage(stage, before, middle, ground, unit, row, foot, index) {
   for (let layer = 0; layer < shape.n_layers; layer++) {
     const y = ground - foot - row * (layer + 1), gap = row > 8 ? 1.5 : 0.6, all = fresh.has(layer);
     const half = (row - 2 * gap) / 2;
-    group.append(part("ffn", shape.d_ff, all ? 0 : old.d_ff, y + gap + half, half - 0.4),
-      heads(shape, all ? 0 : old.n_heads, middle, unit, y + gap, half));
+    fill(group, {}, [part("ffn", shape.d_ff, all ? 0 : old.d_ff, y + gap + half, half - 0.4),
+      heads(shape, all ? 0 : old.n_heads, middle, unit, y + gap, half)]);
   }
   group.append(svg("text", { class: "name", x: middle, y: tall - 13, "text-anchor": "middle" },
     stage.parameters ? `${count(stage.parameters)} parameters` : "planned"));
