@@ -73,7 +73,7 @@ def _measure(
     return {
         "exact": growth.exact,
         "precision": precision,
-        "tolerance": _tolerance(precision, new, before.logits),
+        "tolerance": _tolerance(precision, old, before.logits),
         "max_dlogit": moved,
         "dloss": after.loss - before.loss,
         "loss_before": before.loss,
@@ -85,7 +85,7 @@ def _measure(
 
 
 def _tolerance(precision: str, weights: State, logits: Tensor) -> float:
-    """1e-5 in fp32, 1e-10 in fp64; weights kept in fp32 may differ by their rounding, relative to the logits."""
+    """1e-5 in fp32, 1e-10 in fp64; fp32 weights may differ by their rounding, relative to the logits."""
     if precision == "fp64" and any(w.dtype != torch.float64 for w in weights.values()):
         return TOLERANCE["fp32"] * max(1.0, logits.abs().max().item())
     return TOLERANCE[precision]

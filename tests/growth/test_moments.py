@@ -1,0 +1,88 @@
+"""The rule that grows AdamW's moments is the rule of the gradient: checked against autograd, in fp64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from growlm.growth.operators import Growth, plan_growth
+from growlm.model.parameters import parameter_table
+from growlm.recipe.shape import ModelConfig
+from tests.growth.tools import all_growths, everything, from_old, grown, table
+from tests.model.tiny import FAMILIES, State, batch, config, decoder, gradients, trained
+
+
+def both_gradients(growth: Growth) -> tuple[State, State]:
+    """Of the old model, and of the grown one at the start of its ramp."""
+    old = trained(growth.old)
+    tokens, targets = batch(growth.old)
+    new = decoder(growth.new, grown(growth, old))
+    new.set_mask(growth.ramp, 0.0)
+    return gradients(decoder(growth.old, old), tokens, targets), gradients(new, tokens, targets)
+
+
+def check(growth: Growth) -> None:
+    old, new = both_gradients(growth)
+    scale = max(g.abs().max().item() for g in old.values())
+    first = grown(growth, old, "exp_avg")
+    second = grown(growth, {name: g.square() for name, g in old.items()}, "exp_avg_sq")
+    for name, p in parameter_table(growth.new).items():
+        kept = from_old(growth, p)
+        assert not first[name][~kept].any(), name
+        assert not second[name][~kept].any(), name
+        torch.testing.assert_close(
+            first[name][kept].double(), new[name][kept], rtol=0, atol=1e-12 * scale, msg=name
+        )
+        torch.testing.assert_close(second[name], first[name].square(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("family", "tied"), FAMILIES)
+def test_every_axis_at_once(family: str, tied: bool) -> None:
+    for growth in all_growths(config(family, tied=tied, logit_mult=0.5, input_mult=2.0)):
+        check(growth)
+
+
+def one_axis(c: ModelConfig) -> list[ModelConfig]:
+    return [
+        c.with_(d_model=48), c.with_(n_heads=6, n_kv_heads=3), c.with_(n_heads=8), c.with_(d_ff=60),
+        c.with_(n_layers=5), c.with_(vocab_size=61),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["flm", "llama"])
+@pytest.mark.parametrize("operator", ["masked", "zero", "clone"])
+def test_every_axis_alone(family: str, operator: str) -> None:
+    c = config(family)
+    for target in one_axis(c):
+        if not (operator == "zero" and family == "flm" and target.d_model > c.d_model):
+            check(plan_growth(c, target, table(operator=operator)))
+
+
+@pytest.mark.parametrize("family", ["flm", "llama"])
+def test_unequal_split_of_heads_and_ffn(family: str) -> None:
+    """Shares of d_model must be equal for the rule: a norm mixes the gradients of its units."""
+    c = config(family)
+    check(plan_growth(c, c.with_(n_heads=12, n_kv_heads=4, d_ff=48), table(operator="clone", split=0.3)))
+
+
+def test_what_learns_first() -> None:
+    """Masked: nothing new has a gradient. zero and clone: it has (no dead start)."""
+    c = config("llama", tied=False)
+    for operator, learns in (("masked", False), ("zero", True), ("clone", True)):
+        target = c.with_(d_model=32, d_ff=48)
+        growth = plan_growth(c, target, table(operator=operator))
+        _, new = both_gradients(growth)
+        fresh = torch.cat(
+            [
+                new["embedding.weight"][:, 16:].flatten(),
+                new["blocks.0.mlp.down_proj.weight"][:, 24:].flatten(),
+            ]
+        )
+        assert bool(fresh.any()) is learns, operator
+
+
+def test_reset_starts_every_moment_from_zero() -> None:
+    c = config("flm")
+    growth = plan_growth(c, everything(c, multiple=True), table(operator="clone", moments="reset"))
+    for kind in ("exp_avg", "exp_avg_sq"):
+        assert not any(m.any() for m in grown(growth, trained(c), kind).values())

@@ -1,0 +1,57 @@
+"""Pairs that cannot grow, or cannot be exact: the reason, and the operator that can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from growlm.errors import GrowthError
+from growlm.growth.operators import plan_growth
+from tests.growth.tools import certificate, grown, table
+from tests.model.tiny import config, trained
+
+REFUSED: list[tuple[str, dict[str, Any], str, str, str]] = [
+    # family, changes, operator, reason, fix
+    ("flm", {"d_model": 24}, "zero", "mean that LayerNorm subtracts", '"masked" (any size) or "clone"'),
+    ("llama", {"d_model": 24}, "clone", "copied equally often", 'multiple of 16, or operator = "masked"'),
+    ("llama", {"d_model": 12}, "masked", "only adds units", "make d_model at least 16"),
+    ("llama", {"d_ff": 23}, "zero", "only adds units", "make ffn at least 24"),
+    ("llama", {"n_layers": 1}, "masked", "only adds units", "make layers at least 2"),
+    ("llama", {"vocab_size": 49}, "masked", "only adds units", "make vocab at least 50"),
+    ("llama", {"n_kv_heads": 1}, "masked", "kv groups are kept whole", "make kv at least"),
+    ("llama", {"n_kv_heads": 4}, "clone", "kv groups are kept whole", "make queries per kv head at least 2"),
+    ("llama", {"head_dim": 8}, "masked", "rotary frequencies", "grow n_heads"),
+    ("llama", {"rope_theta": 1e6}, "masked", "were trained with it", "keep rope_theta"),
+    ("llama", {"tied": False}, "masked", "were trained with it", "keep tied"),
+    ("llama", {"family": "flm"}, "masked", "were trained with it", "keep family"),
+    ("llama", {"mup_base_d_model": 8}, "masked", "were trained with it", "keep mup_base_d_model"),
+]
+
+
+@pytest.mark.parametrize(("family", "changes", "operator", "reason", "fix"), REFUSED)
+def test_refused_with_the_reason_and_what_can(
+    family: str, changes: dict[str, Any], operator: str, reason: str, fix: str
+) -> None:
+    c = config(family)
+    with pytest.raises(GrowthError) as error:
+        plan_growth(c, c.with_(**changes), table(operator=operator))
+    assert reason in error.value.why
+    assert fix in error.value.fix
+
+
+@pytest.mark.parametrize("operator", ["masked", "clone"])
+def test_what_zero_refuses_the_operators_it_names_can_do(operator: str) -> None:
+    c = config("flm")
+    growth = plan_growth(c, c.with_(d_model=32), table(operator=operator))
+    old = trained(c)
+    assert certificate(growth, old, grown(growth, old))["max_dlogit"] <= 1e-10
+
+
+def test_zero_padding_a_layer_norm_would_really_move_the_logits() -> None:
+    """The refusal is not a formality: let past the check, the logits move."""
+    rms, layer = config("llama"), config("flm")
+    growth = plan_growth(rms, rms.with_(d_model=24), table(operator="zero"))
+    forced = type(growth)(**{**vars(growth), "old": layer, "new": growth.new.with_(family="flm")})
+    old = trained(layer)
+    assert certificate(forced, old, grown(forced, old))["max_dlogit"] > 1e-2

@@ -1,0 +1,67 @@
+"""Growing a state held in memory, for the tests of growth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from growlm.growth.apply import Kind, grow_rows, new_entries
+from growlm.growth.certify import certify
+from growlm.growth.operators import Growth, plan_growth
+from growlm.model.parameters import Parameter, parameter_table
+from growlm.recipe.schema import GrowthTable
+from growlm.recipe.shape import ModelConfig
+from tests.model.tiny import State, batch
+
+
+def table(**settings: Any) -> GrowthTable:
+    """Growth settings; fp64 and without noise unless asked for."""
+    return GrowthTable.model_validate({"certify": "fp64", "noise": 0.0} | settings)
+
+
+def grown(growth: Growth, state: State, kind: Kind = "weight", seed: int = 0) -> State:
+    """Every tensor of one kind, grown."""
+    return {
+        name: grow_rows(growth, p, kind, 0, p.shape[0], lambda n, a, b: state[n][a:b], seed)
+        for name, p in parameter_table(growth.new).items()
+    }
+
+
+def certificate(growth: Growth, old: State, new: State, seed: int = 0) -> dict[str, Any]:
+    """The certificate on random tokens."""
+    return certify(growth, old, new, *batch(growth.old, seed))
+
+
+def from_old(growth: Growth, p: Parameter) -> Tensor:
+    """Entries of a parameter that come from entries of the old model."""
+    if p.layer is not None and growth.layers[p.layer].new:
+        return torch.zeros(p.shape, dtype=torch.bool)
+    return torch.from_numpy(~new_entries(growth, p, 0, p.shape[0]))
+
+
+def everything(c: ModelConfig, *, multiple: bool) -> ModelConfig:
+    """Every axis grown: d_model, kv groups, queries in each group, ffn, layers, vocabulary."""
+    return c.with_(
+        d_model=2 * c.d_model if multiple else c.d_model + 7,
+        n_heads=(c.queries_per_kv + 1) * (c.n_kv_heads + 1),
+        n_kv_heads=c.n_kv_heads + 1,
+        d_ff=c.d_ff + 13,
+        n_layers=c.n_layers + 3,
+        vocab_size=c.vocab_size + 9,
+    )
+
+
+def all_growths(c: ModelConfig) -> list[Growth]:
+    """Every exact way to grow every axis of `c`; zero leaves d_model alone under LayerNorm."""
+    growths = []
+    for operator in ("masked", "zero", "clone"):
+        target = everything(c, multiple=operator == "clone")
+        if operator == "zero" and c.family == "flm":
+            target = target.with_(d_model=c.d_model)
+        growths += [
+            plan_growth(c, target, table(operator=operator, depth=depth))
+            for depth in ("masked", "zero_block")
+        ]
+    return growths

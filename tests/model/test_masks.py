@@ -1,0 +1,104 @@
+"""Masked norms and the ramp: 0 is the old model, 1 the plain one, and nothing jumps in between."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from growlm.model.decoder import Norm
+from growlm.model.families import FAMILIES
+from growlm.model.masks import Masks, Ramp
+from growlm.model.parameters import axis_sizes, parameter_table
+from tests.model.tiny import batch, config, decoder
+
+OLD, NEW = 10, 16
+EVERYTHING = Ramp(
+    10, {"d_model": ((10, 16),), "q": ((8, 16),), "ffn": ((20, 24),), "vocab": ((45, 50),)}, (1,)
+)
+
+
+def norm(family: str, d_model: int, weight: Tensor, bias: Tensor) -> Norm:
+    kind = FAMILIES[family].norm
+    layer = Norm(parameter_table(config(family, d_model=d_model)), "norm", kind, 1e-3).double()
+    layer.load_state_dict({"weight": weight, "bias": bias} if layer.bias is not None else {"weight": weight})
+    return layer
+
+
+def mask(value: float) -> Tensor:
+    return torch.cat(
+        (torch.ones(OLD, dtype=torch.float64), torch.full((NEW - OLD,), value, dtype=torch.float64))
+    )
+
+
+@pytest.mark.parametrize("family", ["flm", "llama"])
+def test_masked_norm_at_zero_is_the_small_norm_and_at_one_the_plain_norm(family: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(*s, NEW, generator=generator, dtype=torch.float64) for s in ((2, 5), (), ())
+    )
+    x[..., OLD:] *= 1e3  # garbage in the new units
+    small, large = norm(family, OLD, weight[:OLD], bias[:OLD]), norm(family, NEW, weight, bias)
+    hidden = large(x, mask(0.0))
+    torch.testing.assert_close(hidden[..., :OLD], small(x[..., :OLD], None), rtol=0, atol=1e-14)
+    assert not hidden[..., OLD:].any()
+    torch.testing.assert_close(large(x, mask(1.0)), large(x, None), rtol=0, atol=1e-13)
+    torch.testing.assert_close(large(x, mask(1 - 1e-9)), large(x, None), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", ["flm", "llama"])
+def test_the_end_of_a_ramp_is_no_jump(family: str) -> None:
+    c = config(family)
+    model = decoder(c)
+    tokens, targets = batch(c)
+    plain = model.loss(tokens, targets).item()
+    distances = []
+    for gap in (1e-2, 1e-4, 1e-6):
+        model.set_mask(EVERYTHING, 1 - gap)
+        distances.append(abs(model.loss(tokens, targets).item() - plain))
+    assert distances[0] > 1e-5  # the mask does something
+    assert distances[1] < distances[0] / 50
+    assert distances[2] < distances[1] / 50
+    model.set_mask(EVERYTHING, 1.0)
+    assert model.masks is None
+    assert model.loss(tokens, targets).item() == plain
+
+
+@pytest.mark.parametrize("family", ["flm", "llama"])
+def test_behind_a_zero_mask_new_weights_have_no_effect_and_no_gradient(family: str) -> None:
+    c = config(family, vocab_size=50)
+    model = decoder(c)
+    tokens, _ = batch(c.with_(vocab_size=45))
+    model.set_mask(EVERYTHING, 0.0)
+    before = model.logits(tokens)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.startswith("blocks.1."):
+                p.mul_(7.0)
+        model.embedding.weight[:, 10:] = 99.0
+        model.embedding.weight[45:] = 99.0
+    after = model.logits(tokens)
+    torch.testing.assert_close(after[..., :45], before[..., :45], rtol=0, atol=1e-12)
+    assert (after[..., 45:] == -torch.inf).all()
+    model.loss(tokens, tokens).backward()
+    grad = model.embedding.weight.grad
+    assert grad is not None
+    assert torch.isfinite(grad).all()
+    assert not grad[:, 10:].any()
+    assert not grad[45:].any()
+    assert all(p.grad is not None and not p.grad.any() for p in model.blocks[1].parameters())
+
+
+def test_ramp_values_and_json() -> None:
+    assert [Ramp(4, {}).value(step) for step in range(6)] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    assert Ramp(0, {}).value(0) == 1.0
+    assert Ramp.from_dict(json.loads(json.dumps(EVERYTHING.to_dict()))) == EVERYTHING
+
+
+def test_masks_say_nothing_about_axes_that_did_not_grow() -> None:
+    masks = Masks(Ramp(4, {"ffn": ((1, 3),)}), 0.5, axis_sizes(config(d_ff=4)), torch.device("cpu"))
+    assert (masks.d_model, masks.q, masks.logit_bias, masks.gate(0)) == (None, None, None, None)
+    assert masks.ffn is not None
+    assert masks.ffn.tolist() == [1.0, 0.5, 0.5, 1.0]
