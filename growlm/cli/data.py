@@ -1,0 +1,157 @@
+"""`growlm data prepare | inspect`: text into token shards, and a look into them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from growlm.data.dataset import TokenDataset
+    from growlm.data.manifest import Manifest
+
+app = typer.Typer(help="Turn text into token shards, and look into them.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def prepare(
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write; an earlier one is replaced when this one is done.")
+    ],
+    source: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Text: a file, folder or glob of .txt, .md, .jsonl (.gz, .zst), .parquet. Repeat for more.",
+        ),
+    ],
+    vocab_size: Annotated[int, typer.Option(help="Tokens of the tokenizer that is trained.")] = 8192,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Use this tokenizer.json or *.tiktoken instead of training one.")
+    ] = None,
+    validation_share: Annotated[float, typer.Option(help="Share of the documents that is held out.")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """Clean, split and tokenize text into memory-mapped shards."""
+    from growlm.data.prepare import prepare as run
+    from growlm.data.progress import Progress
+
+    manifest = run(
+        out,
+        _sources(source),
+        vocab_size=vocab_size,
+        tokenizer=tokenizer,
+        validation_share=validation_share,
+        progress=Progress(),
+    )
+    summary = _summary(manifest)
+    typer.echo(json.dumps(summary) if as_json else f"{_table(summary)}\nwritten to {out}")
+
+
+@app.command()
+def inspect(
+    out: Annotated[Path, typer.Argument(help="Folder written by `growlm data prepare`.")],
+    source: Annotated[str | None, typer.Option(help="Show this source only.")] = None,
+    split: Annotated[str, typer.Option(help="`train` or `valid`.")] = "train",
+    n: Annotated[int, typer.Option("--n", min=0, help="Pieces to decode from each source.")] = 3,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every block first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a folder of shards holds, with pieces of it decoded."""
+    from growlm.data.dataset import TokenDataset
+
+    dataset = TokenDataset.open(out)
+    names = _known(dataset, source, split)
+    if verify:
+        dataset.verify()
+    summary = _summary(dataset.manifest) | {"fingerprint": dataset.fingerprint, "verified": verify}
+    summary["pieces"] = {name: _pieces(dataset, name, split, n) for name in names}
+    typer.echo(json.dumps(summary, ensure_ascii=False) if as_json else _report(summary, split))
+
+
+def _sources(flags: list[str]) -> dict[str, list[str | Path]]:
+    from growlm.errors import RecipeError
+
+    sources: dict[str, list[str | Path]] = {}
+    for flag in flags:
+        name, equals, path = flag.partition("=")
+        if not (equals and name and path):
+            raise RecipeError(f"{flag!r} is no source", where="--source", fix="--source en=PATH")
+        sources.setdefault(name, []).append(path)
+    return sources
+
+
+def _known(dataset: TokenDataset, source: str | None, split: str) -> list[str]:
+    """The sources to show. Raises RecipeError for an unknown source or split."""
+    from growlm.data.manifest import SPLITS
+    from growlm.errors import RecipeError
+    from growlm.recipe.keys import did_you_mean
+
+    for flag, word, known in (("--source", source, dataset.sources), ("--split", split, SPLITS)):
+        if word is not None and word not in known:
+            guess = did_you_mean(word, known) or known[0]
+            raise RecipeError(
+                f"There is no {word!r} here",
+                where=flag,
+                why=f"known: {', '.join(known)}",
+                fix=f"{flag} {guess}",
+            )
+    return dataset.sources if source is None else [source]
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    """The manifest without the lists of shards and blocks."""
+    summary = manifest.model_dump(mode="json")
+    for source in summary["sources"].values():
+        for split in source["splits"].values():
+            split["shards"] = len(split["shards"])
+    return summary
+
+
+def _pieces(
+    dataset: TokenDataset, source: str, split: str, count: int, length: int = 96
+) -> list[dict[str, Any]]:
+    """Decoded pieces at even distances in a stream."""
+    from growlm.data.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(dataset.tokenizer_path)
+    total = dataset.tokens(source, split)
+    length = min(length, total)
+    starts = [i * (total - length) // max(1, count - 1) for i in range(count)]
+    return [
+        {"token": start, "text": tokenizer.decode(dataset.read(source, split, start, length).tolist())}
+        for start in starts
+    ]
+
+
+def _table(summary: dict[str, Any]) -> str:
+    header = f"{'source':<12} {'split':<6} {'documents':>10} {'MB':>10} {'tokens':>15} {'bytes/token':>12} {'shards':>7}"
+    rows = [header]
+    notes = []
+    for name, source in summary["sources"].items():
+        for split, part in source["splits"].items():
+            rows.append(
+                f"{name:<12} {split:<6} {part['documents']:>10,} {part['bytes'] / 1e6:>10,.2f} {part['tokens']:>15,}"
+                f" {part['bytes'] / part['tokens']:>12.2f} {part['shards']:>7,}"
+            )
+        notes.append(
+            f"{name}: {source['duplicates']:,} duplicates and {source['empty']:,} empty documents left out"
+        )
+    tokenizer = summary["tokenizer"]
+    notes.append(
+        f"tokenizer: {tokenizer['vocab_size']:,} tokens, hash {tokenizer['hash']}, ids as {summary['dtype']}"
+    )
+    return "\n".join([*rows, *notes])
+
+
+def _report(summary: dict[str, Any], split: str) -> str:
+    blocks = [_table(summary), f"fingerprint: {summary['fingerprint']}"]
+    if summary["verified"]:
+        blocks.append("every block of every shard is as it was written")
+    for name, found in summary["pieces"].items():
+        blocks += [f"\n[{name} {split}, token {piece['token']:,}]\n{piece['text']}" for piece in found]
+    return "\n".join(blocks)

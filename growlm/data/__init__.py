@@ -1,0 +1,14 @@
+"""Data: text to token shards, and the mixture that serves them to training.
+
+    files         which files a source means, as streams of bytes
+    documents     the documents in them, checked and cut
+    scan          first pass: duplicates, the train/validation split, the tokenizer's sample
+    tokenizer     byte-level BPE: train, load, check; `tiktoken_ranks` converts rank files
+    prepare       second pass: tokens into shards, committed as one folder
+    manifest      what a prepared folder holds
+    dataset       a prepared folder, memory-mapped and verified
+    mixture       the batch at (span, step); `permutation` is its shuffle
+    demo_text     real English and Chinese text from two packages of the extra `demo`
+
+Nothing is imported here.
+"""

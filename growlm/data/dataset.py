@@ -1,0 +1,191 @@
+"""A prepared folder, memory-mapped and read-only: tokens by position, every block verified before use."""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from growlm.data.manifest import BLOCK_BYTES, MANIFEST, Manifest, Shard
+from growlm.errors import DataError
+
+
+class TokenDataset:
+    """The token streams of a folder written by `growlm data prepare`.
+
+    Each (source, split) is one stream: its shards one after the other. A block of a shard is hashed when
+    it is first touched, so that damage is found before training sees it.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.fingerprint: str = manifest.fingerprint
+        self.tokenizer_hash: str = manifest.tokenizer.hash
+        self.tokenizer_path: Path = path / manifest.tokenizer.file
+        self.vocab_size: int = manifest.tokenizer.vocab_size
+        self.sources: list[str] = list(manifest.sources)
+        self._streams = {
+            (name, split): _Stream(path, entry.shards, np.dtype(manifest.dtype).newbyteorder("<"))
+            for name, source in manifest.sources.items()
+            for split, entry in source.splits.items()
+        }
+
+    @classmethod
+    def open(cls, path: str | Path) -> TokenDataset:
+        """Open a folder; checks the manifest, the tokenizer and the size of every shard, reads no tokens.
+
+        Raises DataError: not a prepared folder, a changed tokenizer, a missing or cut shard.
+        """
+        path = Path(path)
+        manifest = Manifest.load(path)
+        _check_tokenizer(path, manifest)
+        for shard in _shards(manifest):
+            _check_size(path / shard.file, shard)
+        return cls(path, manifest)
+
+    def tokens(self, source: str, split: str) -> int:
+        """Tokens of one stream; `split` is `train` or `valid`."""
+        return self._streams[source, split].tokens
+
+    def read(self, source: str, split: str, start: int, count: int) -> np.ndarray:
+        """Tokens [start, start + count) of a stream as (count,) in the stored dtype; do not write to it.
+
+        Raises DataError if a block of them is damaged.
+        """
+        return self._streams[source, split].read(start, count)
+
+    def validation(self, source: str, seq_len: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out inputs and next tokens, (N, seq_len) int64 each: always the same, spread over the stream.
+
+        N is `tokens // seq_len`, at least 1, and at most what the stream has.
+        Raises DataError if that is not even one sequence.
+        """
+        available = (self.tokens(source, "valid") - 1) // seq_len
+        if available < 1:
+            raise DataError(
+                f"The validation text of {source!r} is shorter than one sequence",
+                where=str(self.path),
+                why=f"{self.tokens(source, 'valid')} tokens; seq_len {seq_len} needs one more than itself",
+                fix="prepare it again with more text or a larger --validation-share",
+            )
+        count = min(available, max(1, tokens // seq_len))
+        starts = [i * available // count * seq_len for i in range(count)]
+        rows = np.stack([self.read(source, "valid", start, seq_len + 1) for start in starts]).astype(np.int64)
+        return rows[:, :-1], rows[:, 1:]
+
+    def verify(self) -> None:
+        """Hash every block of every shard. Raises DataError for the first that is damaged."""
+        for stream in self._streams.values():
+            for shard in stream.shards:
+                shard.check(0, shard.entry.bytes)
+
+
+class _Stream:
+    """Shards that follow one another."""
+
+    def __init__(self, folder: Path, entries: tuple[Shard, ...], dtype: np.dtype) -> None:
+        self.shards = [_MappedShard(folder / entry.file, entry, dtype) for entry in entries]
+        self._ends = list(accumulate(entry.tokens for entry in entries))
+        self.tokens = self._ends[-1] if entries else 0
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        if not 0 <= start <= start + count <= self.tokens:
+            raise IndexError(f"tokens [{start}, {start + count}) of a stream of {self.tokens}")
+        index = bisect_right(self._ends, start)
+        parts = []
+        while count > 0:
+            shard = self.shards[index]
+            first = start - (self._ends[index] - shard.entry.tokens)
+            part = shard.read(first, min(count, shard.entry.tokens - first))
+            parts.append(part)
+            start, count, index = start + len(part), count - len(part), index + 1
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class _MappedShard:
+    """One file, mapped when it is first read."""
+
+    def __init__(self, path: Path, entry: Shard, dtype: np.dtype) -> None:
+        self.entry = entry
+        self._path, self._dtype = path, dtype
+        self._ids: np.ndarray | None = None
+        self._raw: memoryview = memoryview(b"")
+        self._verified = bytearray(len(entry.blocks))
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        size = self._dtype.itemsize
+        self.check(start * size, (start + count) * size)
+        assert self._ids is not None
+        return self._ids[start : start + count]
+
+    def check(self, start: int, end: int) -> None:
+        """Verify the blocks that hold bytes [start, end), each once in the life of this object."""
+        for block in range(start // BLOCK_BYTES, (end - 1) // BLOCK_BYTES + 1):
+            if not self._verified[block]:
+                self._verify(block)
+
+    def _verify(self, block: int) -> None:
+        if self._ids is None:
+            self._map()
+        start = block * BLOCK_BYTES
+        if xxhash.xxh3_64_hexdigest(self._raw[start : start + BLOCK_BYTES]) != self.entry.blocks[block]:
+            raise DataError(
+                "A token shard is damaged",
+                where=f"{self._path}: block {block}, bytes {start} to "
+                f"{min(start + BLOCK_BYTES, self.entry.bytes)}",
+                why="its hash is not the one in the manifest: flipped bits, or shards that were swapped",
+                fix="restore the file from a copy, or prepare the folder again",
+            )
+        self._verified[block] = 1
+
+    def _map(self) -> None:
+        _check_size(self._path, self.entry)
+        with self._path.open("rb") as file:
+            self._raw = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._ids = np.frombuffer(self._raw, self._dtype)
+
+
+def _shards(manifest: Manifest) -> list[Shard]:
+    splits = [split for source in manifest.sources.values() for split in source.splits.values()]
+    return [shard for split in splits for shard in split.shards]
+
+
+def _check_size(path: Path, shard: Shard) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(
+            "A token shard is missing",
+            where=str(path),
+            why=error.strerror or str(error),
+            fix=f"restore it, or prepare the folder again; {MANIFEST} lists it",
+        ) from error
+    if size != shard.bytes:
+        raise DataError(
+            "A token shard is cut short" if size < shard.bytes else "A token shard is too long",
+            where=str(path),
+            why=f"it has {size} bytes; {MANIFEST} says {shard.bytes}",
+            fix="restore the file from a copy, or prepare the folder again",
+        )
+
+
+def _check_tokenizer(path: Path, manifest: Manifest) -> None:
+    file = path / manifest.tokenizer.file
+    try:
+        found = xxhash.xxh3_128_hexdigest(file.read_bytes())
+    except OSError as error:
+        raise DataError(
+            "The tokenizer of a data folder is missing", where=str(file), why=error.strerror or str(error)
+        ) from error
+    if found != manifest.tokenizer.hash:
+        raise DataError(
+            "The tokenizer of a data folder is not the one that wrote its ids",
+            where=str(file),
+            why=f"its hash is {found}; {MANIFEST} says {manifest.tokenizer.hash}",
+            fix="restore the file, or prepare the folder again with this tokenizer",
+        )

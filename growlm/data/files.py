@@ -1,0 +1,110 @@
+"""Which files a source means, and each of them as a stream of bytes, decompressed on the fly."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import importlib
+import io
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO, cast
+
+from growlm.errors import DataError
+
+SUFFIXES = (".txt", ".md", ".jsonl", ".txt.gz", ".jsonl.gz", ".jsonl.zst", ".parquet")
+"""What can be read: plain text, one JSON object a line, and Parquet."""
+
+
+def expand(paths: Iterable[str | Path]) -> list[Path]:
+    """The files meant by files, folders and globs, each path's in sorted order, no file twice.
+
+    A folder means all files below it with a known extension; hidden ones and others are left out.
+    Raises DataError: nothing there, or a file that was named and has an unknown extension.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        matches = (
+            [Path(path)] if Path(path).exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        )
+        files = [file for match in matches for file in (_below(match) if match.is_dir() else [match])]
+        if not files:
+            raise DataError(
+                "There is no text here",
+                where=str(path),
+                why="it is no file, no folder with readable files, and no glob that matches any",
+                fix=f"give a path to {', '.join(SUFFIXES)}",
+            )
+        for file in files:
+            kind(file)
+            found[file] = None
+    return list(found)
+
+
+def kind(path: Path) -> str:
+    """`text`, `jsonl` or `parquet`. Raises DataError for an unknown extension."""
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(s)), None)
+    if suffix is None:
+        raise DataError(
+            f"The extension of {path.name!r} says no format that can be read",
+            where=str(path),
+            fix=f"rename or convert it to one of {', '.join(SUFFIXES)}",
+        )
+    return {".jso": "jsonl", ".par": "parquet"}.get(suffix[:4], "text")
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed if its name ends in .gz or .zst.
+
+    Raises DataError: unreadable, or the compressed stream is cut short or damaged.
+    """
+    damaged: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
+    try:
+        with path.open("rb") as raw:
+            if path.suffix == ".gz":
+                yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+            elif path.suffix == ".zst":
+                zstandard = extra("zstandard", path)
+                damaged += (zstandard.ZstdError,)
+                stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+                yield cast(BinaryIO, io.BufferedReader(stream, 1 << 20))
+            else:
+                yield cast(BinaryIO, raw)
+    except damaged as error:
+        raise DataError(
+            "A compressed file is damaged or cut short", where=str(path), why=str(error), fix="fetch it again"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            "A source cannot be read",
+            where=str(path),
+            why=error.strerror or str(error),
+            fix="check that it is a file and readable for this user",
+        ) from error
+
+
+def extra(module: str, path: Path) -> ModuleType:
+    """Import a module of the extra `data`. Raises DataError with the line that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"Reading this file needs the package {module.partition('.')[0]}",
+            where=str(path),
+            fix='pip install "growlm[data]"',
+        ) from error
+
+
+def _below(folder: Path) -> list[Path]:
+    """Readable kinds of files below a folder, sorted by path, without hidden files and folders."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and file.name.endswith(SUFFIXES)
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )

@@ -1,0 +1,168 @@
+"""Byte-level BPE through the `tokenizers` library: trained here, or given and checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import tokenizers
+import xxhash
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+
+from growlm.errors import DataError, RecipeError
+
+EOS = "<|endoftext|>"
+"""Ends every document; always a token of its own."""
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How cl100k splits text into words before merging: BPE never merges across."""
+PIECE_CHARS = 1 << 18
+"""Longer texts are encoded in pieces of about this many characters."""
+
+_SMALLEST_VOCAB = 257  # every byte, and the end of a document
+_PROBE = "The naïve café: 3.14159 ≈ π,\n\n\tмир 你好，世界。 안녕 שלום 👩‍🚀 don't\r\n  x = {'a': [1, 2]};  "
+_SAFE_CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\n)(?=\S)")
+
+
+class Tokenizer:
+    """Text to token ids and back. Special tokens spelled out in a text are encoded as plain text."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self._inner = inner
+        inner.no_truncation()
+        inner.no_padding()
+        inner.encode_special_tokens = True
+        self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
+        self.eos_id: int = inner.token_to_id(EOS)
+        self._json = inner.to_str().encode()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Read a `tokenizer.json`; one that lacks `<|endoftext|>` gets it as its last id.
+
+        Raises DataError: no tokenizer, ids that are no bijection or too large, or text that is lost.
+        """
+        path = Path(path)
+        try:
+            inner = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
+        except Exception as error:  # the library raises bare Exception for anything it cannot parse
+            raise DataError(
+                "A tokenizer cannot be read",
+                where=str(path),
+                why=str(error),
+                fix="give a tokenizer.json of Hugging Face tokenizers, or a *.tiktoken file of ranks",
+            ) from error
+        _check_ids(inner, path)
+        if inner.token_to_id(EOS) is None:
+            inner.add_special_tokens([AddedToken(EOS, special=True, normalized=False)])
+        tokenizer = cls(inner)
+        _check_lossless(tokenizer, path)
+        return tokenizer
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+        """Byte-level BPE of at most `vocab_size` tokens; the same texts give the same tokenizer.
+
+        Raises RecipeError: `vocab_size` is less than 257.
+        """
+        if vocab_size < _SMALLEST_VOCAB:
+            raise RecipeError(
+                f"A vocabulary of {vocab_size} is too small",
+                where="--vocab-size",
+                why=f"256 bytes and the end of a document need {_SMALLEST_VOCAB} tokens",
+                fix="--vocab-size 8192",
+            )
+        inner = byte_level(models.BPE())
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[EOS],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(texts, trainer)
+        return cls(inner)
+
+    @property
+    def hash(self) -> str:
+        """xxh3-128 of what `save` writes, as 32 hex digits."""
+        return xxhash.xxh3_128_hexdigest(self._json)
+
+    def save(self, path: Path) -> None:
+        """Write a `tokenizer.json`. Raises OSError."""
+        path.write_bytes(self._json)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without an end of document."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, on all cores."""
+        return [item.ids for item in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of some ids; parts of a character show as U+FFFD, ends of documents as `<|endoftext|>`."""
+        return self._inner.decode(ids, skip_special_tokens=False)
+
+
+def byte_level(model: models.BPE) -> tokenizers.Tokenizer:
+    """A tokenizer that splits by `PATTERN` and merges bytes by `model`."""
+    inner = tokenizers.Tokenizer(model)
+    split = pre_tokenizers.Split(Regex(PATTERN), "isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
+    """Cut a text into pieces of at most `size` characters that give the same tokens as the whole.
+
+    They are cut between words, where `PATTERN` never matches across; only an endless word is cut inside.
+    """
+    start = 0
+    while len(text) - start > size:
+        cuts = [match.start() for match in _SAFE_CUT.finditer(text, start + size - 1024, start + size)]
+        end = cuts[-1] if cuts else start + size
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _check_ids(inner: tokenizers.Tokenizer, path: Path) -> None:
+    """Raise DataError unless every id means one token and the ids are about as many as the largest."""
+    ids = inner.get_vocab(with_added_tokens=True)
+    if not ids:
+        raise DataError("A tokenizer has no tokens", where=str(path), fix="give a trained tokenizer")
+    number, count = Counter(ids.values()).most_common(1)[0]
+    if count > 1:
+        tokens = sorted(token for token, i in ids.items() if i == number)
+        raise DataError(
+            "A tokenizer's ids are no bijection",
+            where=str(path),
+            why=f"id {number} means {', '.join(map(json.dumps, tokens[:3]))}",
+            fix="give every token an id of its own",
+        )
+    token, largest = max(ids.items(), key=lambda item: item[1])
+    if largest >= 2 * len(ids) + 1024:
+        raise DataError(
+            "A tokenizer's ids are too large",
+            where=str(path),
+            why=f"{json.dumps(token)} has id {largest} in a vocabulary of {len(ids)}; the model holds every row",
+            fix="number the tokens from 0",
+        )
+
+
+def _check_lossless(tokenizer: Tokenizer, path: Path) -> None:
+    ids = tokenizer.encode(_PROBE)
+    if tokenizer.decode(ids) != _PROBE:
+        raise DataError(
+            "A tokenizer loses text",
+            where=str(path),
+            why=f"{_PROBE!r} comes back as {tokenizer.decode(ids)!r}",
+            fix="use a byte-level tokenizer without normalization",
+        )
