@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -11,6 +10,17 @@ from typing import Annotated
 import typer
 
 from growlm import __version__
+from growlm.cli import ckpt, data
+from growlm.cli.compare import compare
+from growlm.cli.demo import demo
+from growlm.cli.doctor import doctor
+from growlm.cli.grow import grow
+from growlm.cli.init import init
+from growlm.cli.report import report
+from growlm.cli.sample import sample
+from growlm.cli.schema import schema
+from growlm.cli.train import train
+from growlm.cli.watch import watch
 from growlm.errors import GrowLMError
 
 app = typer.Typer(
@@ -20,32 +30,18 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stdout.isatty() else None,
 )
 
-VERBS = (
-    "demo",
-    "init",
-    "schema",
-    "doctor",
-    "data",
-    "train",
-    "grow",
-    "sample",
-    "watch",
-    "report",
-    "compare",
-    "ckpt",
-)
-
-for verb in VERBS:
-    try:
-        module = importlib.import_module(f"growlm.cli.{verb}")
-    except ModuleNotFoundError as error:
-        if error.name != f"growlm.cli.{verb}":
-            raise
-        continue  # not written yet
-    if hasattr(module, "app"):
-        app.add_typer(module.app, name=verb)
-    else:
-        app.command(verb)(getattr(module, verb))
+app.command()(demo)
+app.command()(init)
+app.command()(schema)
+app.command()(doctor)
+app.add_typer(data.app, name="data")
+app.command()(train)
+app.command()(grow)
+app.command()(sample)
+app.command()(watch)
+app.command()(report)
+app.command()(compare)
+app.add_typer(ckpt.app, name="ckpt")
 
 
 def _version(asked: bool) -> None:

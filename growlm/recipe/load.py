@@ -16,6 +16,7 @@ from growlm.errors import RecipeError
 from growlm.recipe import override
 from growlm.recipe.check import problems
 from growlm.recipe.keys import Key, leaves, show_key
+from growlm.recipe.presets import presets
 from growlm.recipe.problem import problems_of, raise_all
 from growlm.recipe.schema import Recipe
 from growlm.recipe.source import Layer, merge, read_layers, whole_value
@@ -32,15 +33,16 @@ class Resolved:
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read, merge, override and validate a recipe; nothing is touched.
 
-    `path` is a TOML file, `overrides` are `a.b=value` texts as given to `--set`. Raises `RecipeError`
-    that lists every problem with its file and line and what to write instead.
+    `path` is a TOML file or the name of a preset, `overrides` are `a.b=value` texts as given to `--set`.
+    Raises `RecipeError` that lists every problem with its file and line and what to write instead.
     """
     return resolve_recipe(path, overrides).recipe
 
 
 def resolve_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Resolved:
     """Like `load_recipe`, with the origin of every value."""
-    layers = read_layers(Path(path))
+    named = presets().get(str(path))
+    layers = read_layers(named if named and not Path(path).exists() else Path(path))
     data: dict[str, Any] = {}
     for layer in layers:
         data = merge(data, layer.data)

@@ -92,7 +92,7 @@ def _read(path: Path) -> Layer:
         raise RecipeError(
             f"cannot read the recipe: {error.strerror}",
             where=str(path),
-            fix="write one with `growlm init PATH`",
+            fix=f"write one with `growlm init PATH`, or name a preset: {', '.join(presets())}",
         ) from error
     if len(raw) > MAX_BYTES:
         raise RecipeError(

@@ -18,7 +18,7 @@ _WIDTH, _COLUMN = 108, 30
 
 _HEAD = """\
 # A GrowLM recipe: what a run is. Every field is here; the commented ones show their default.
-# Change what you like, then:  growlm train THIS_FILE       (--dry-run shows the plan)
+# Change what you like, then:  growlm train THIS_FILE
 # Any value can be overridden:  --set optim.lr=3e-4  --set stages.{first}.tokens=1_000_000
 # Field by field: docs/recipe.md; for editors: growlm schema
 

@@ -12,10 +12,20 @@ from growlm import __version__, errors
 from growlm.cli import main as shell
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = [
-    [command.name or getattr(command.callback, "__name__", "")] for command in shell.app.registered_commands
-]
-VERBS += [[group.name or ""] for group in shell.app.registered_groups]
+
+
+def verbs(app: typer.Typer) -> list[list[str]]:
+    """The words of every verb: `["train"]`, `["data"]`, `["data", "prepare"]`."""
+    named = [
+        [command.name or getattr(command.callback, "__name__", "")] for command in app.registered_commands
+    ]
+    for group in app.registered_groups:
+        inner = verbs(group.typer_instance) if group.typer_instance else []
+        named += [[group.name or "", *words] for words in [[], *inner]]
+    return named
+
+
+VERBS = verbs(shell.app)
 
 
 def growlm(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,6 +54,25 @@ def test_the_command_line_is_imported_without_torch_or_anything_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_the_verbs_are_those_of_the_documentation() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert {verb[0] for verb in VERBS} == {
+        "demo",
+        "init",
+        "schema",
+        "doctor",
+        "data",
+        "train",
+        "grow",
+        "sample",
+        "watch",
+        "report",
+        "compare",
+        "ckpt",
+    }
+    assert all(f"`{' '.join(verb)}`" in page for verb in VERBS if verb not in (["data"], ["ckpt"]))
 
 
 def test_version_and_schema() -> None:

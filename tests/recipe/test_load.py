@@ -33,6 +33,7 @@ def test_extends_equals_the_merged_recipe_written_by_hand(write: Write, tmp_path
 def test_a_preset_can_be_extended_by_name(write: Write) -> None:
     child = write('extends = "laptop"\nname = "mine"\n', "child.toml")
     assert load_recipe(child) == load_recipe(presets()["laptop"], ["name=mine"])
+    assert load_recipe("laptop") == load_recipe(presets()["laptop"])
 
 
 def test_overrides_equal_the_edited_file(write: Write) -> None:
