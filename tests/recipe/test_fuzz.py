@@ -34,7 +34,7 @@ def refuse_or_load(path: Path, overrides: list[str] | None = None) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(LINES, VALUES | st.none() | st.text(max_size=6)), min_size=1, max_size=3))
 def test_mangled_lines(tmp_path: Path, edits: list[tuple[int, str | None]]) -> None:
-    rows: list[str] = BASE.split("\n")
+    rows = list[str](BASE.split("\n"))
     for number, value in edits:
         key, equals, _ = rows[number].partition("=")
         rows[number] = "" if value is None else f"{key}= {value}" if equals else value
