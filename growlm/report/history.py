@@ -1,8 +1,8 @@
-"""What happened in a run, as short lines a person reads: starts, resumes, growths, skipped steps, the end."""
+"""What happened in a run, as short lines a person reads: starts, resumes, growths, messages, the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from growlm.report.series import Record, or_none
@@ -19,8 +19,11 @@ _ENDS = {
 
 def events_of(records: Iterable[Record]) -> list[dict[str, Any]]:
     """The newest `SHOWN` events, newest first: {"time", "step", "level", "text"}."""
-    events = [*_told(records), *_skipped(records)]
-    return sorted(events, key=lambda e: e["time"] or 0.0)[::-1][:SHOWN]
+    told = [(r, line) for r in records if (line := _line(r))]
+    return [
+        {"time": or_none(r.get("time")), "step": or_none(r.get("step")), "level": level, "text": text}
+        for r, (level, text) in reversed(told[-SHOWN:])
+    ]
 
 
 def growth_changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
@@ -37,18 +40,6 @@ def growth_changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, A
         if not (axis == "n_kv_heads" and one_kv_per_head)
         if old.get(axis) != new.get(axis) and axis in old and axis in new
     ]
-
-
-def _told(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    for r in records:
-        line = _line(r)
-        if line:
-            yield {
-                "time": or_none(r.get("time")),
-                "step": or_none(r.get("step")),
-                "level": line[0],
-                "text": line[1],
-            }
 
 
 def _line(r: Record) -> tuple[str, str] | None:
@@ -77,23 +68,3 @@ def _growth_line(r: Record) -> str:
     changes = growth_changes(old, new) if isinstance(old, dict) and isinstance(new, dict) else []
     grew = ", ".join(f"{c['name']} {c['from']} → {c['to']}" for c in changes)
     return f"Grew: {grew or 'nothing'} ({r.get('operator')}, {r.get('depth')})."
-
-
-def _skipped(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """Skipped steps, neighbours in one line."""
-    run: list[Record] = []
-    for r in [*(r for r in records if r["kind"] == "step" and r.get("applied") is False), None]:
-        if run and (r is None or r["step"] != run[-1]["step"] + 1):
-            first, last = run[0]["step"], run[-1]["step"]
-            which = f"step {first}" if first == last else f"steps {first}–{last}"
-            finite = or_none(run[0].get("loss")) is not None and or_none(run[0].get("grad_norm")) is not None
-            why = "the loss or gradient spiked" if finite else "the loss or gradient was not finite"
-            yield {
-                "time": or_none(run[-1].get("time")),
-                "step": last,
-                "level": "warning",
-                "text": f"Skipped {which}: {why}.",
-            }
-            run = []
-        if r is not None:
-            run.append(r)

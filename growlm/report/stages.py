@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from growlm.plan.flops import flops_per_token
+from growlm.recipe.schema import Recipe
 from growlm.report.history import AXES, growth_changes
 from growlm.report.series import Record, applied_loss, column, losses_of, or_none, smooth
 
@@ -31,37 +33,37 @@ def stages_of(stages: list[Record], steps: list[Record], valid: list[Record]) ->
             else 0.0,
             "loss": or_none(float(loss[mine[-1]])) if len(mine) else None,
             "valid": losses_of(measured[-1] if measured else {}),
-            "tokens_per_second": _speed(tokens[mine], seconds[mine]),
+            "tokens_per_second": _rate(tokens[mine], seconds[mine]),
         }
     return [found[n] for n in sorted(found)]
 
 
-def planned_of(recipe: Any, begun: int) -> list[dict[str, Any]]:
-    """Stages of the recipe (the content of recipe.json) that have not begun."""
-    stages = _dict(recipe).get("stages")
-    vocab, plan = _dict(_dict(recipe).get("model")).get("vocab_size"), []
-    for stage in map(_dict, stages if isinstance(stages, list) else []):
-        vocab = stage.get("vocab_size") or vocab
-        heads = stage.get("n_kv_heads") or stage.get("n_heads")
-        shape = _shape({**stage, "vocab_size": vocab, "n_kv_heads": heads})
-        plan.append({"name": str(stage.get("name")), "shape": shape, "tokens": or_none(stage.get("tokens"))})
-    return plan[begun:]
+def planned_of(recipe: Recipe | None, begun: int) -> list[dict[str, Any]]:
+    """Stages of the recipe that have not begun."""
+    if recipe is None:
+        return []
+    return [
+        {
+            "name": stage.name,
+            "shape": _shape(recipe.model_config_of(begun + i).to_dict()),
+            "tokens": stage.steps * stage.tokens_per_step,
+        }
+        for i, stage in enumerate(recipe.stages[begun:])
+    ]
 
 
-def seconds_to_go(
-    stages: list[dict[str, Any]], planned: list[dict[str, Any]], steps: list[Record]
-) -> float | None:
-    """At the speed of now, a token of a later stage costing in proportion to its matrices' size."""
-    if not stages or not steps:
+def seconds_to_go(recipe: Recipe | None, stages: list[dict[str, Any]], steps: list[Record]) -> float | None:
+    """The model FLOPs that are left, at the FLOP/s of the last steps; None while that is not known."""
+    recent = [r for r in steps[-200:] if stages and r.get("stage") == stages[-1]["index"]]
+    speed = _rate(column(recent, "flops"), column(recent, "train_seconds"))
+    if recipe is None or speed is None:
         return None
-    current, recent = stages[-1], steps[-200:]
-    mine = [r for r in recent if r.get("stage") == current["index"]]
-    speed = _speed(column(mine, "tokens"), column(mine, "train_seconds"))
-    if not speed:
-        return None
-    here = max(0.0, (current["tokens"] or 0.0) - current["trained"])
-    later = sum((p["tokens"] or 0.0) * _work(p["shape"]) / _work(current["shape"]) for p in planned)
-    return (here + later) / speed
+    left = 0.0
+    for i, stage in enumerate(recipe.stages):
+        trained = stages[i]["trained"] if i < len(stages) else 0.0
+        tokens = max(0.0, stage.steps * stage.tokens_per_step - trained) if i >= len(stages) - 1 else 0.0
+        left += tokens * flops_per_token(recipe.model_config_of(i), stage.seq_len)
+    return left / speed
 
 
 def growths_of(growths: list[Record]) -> list[dict[str, Any]]:
@@ -102,18 +104,11 @@ def _certificate(certificate: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _work(shape: dict[str, int]) -> float:
-    """Multiplications of one token, up to a constant: blocks and the output head."""
-    d = shape.get("d_model", 1)
-    block = 4 * d * d + 2 * d * shape.get("d_ff", 0)
-    return shape.get("n_layers", 1) * block + d * shape.get("vocab_size", 0)
-
-
-def _speed(tokens: np.ndarray, seconds: np.ndarray) -> float | None:
-    """Tokens per second between the first and the last point."""
-    if len(tokens) < 2 or not seconds[-1] > seconds[0]:
+def _rate(amounts: np.ndarray, seconds: np.ndarray) -> float | None:
+    """Amount per second between the first and the last point."""
+    if len(amounts) < 2 or not seconds[-1] > seconds[0]:
         return None
-    return or_none(float((tokens[-1] - tokens[0]) / (seconds[-1] - seconds[0])))
+    return or_none(float((amounts[-1] - amounts[0]) / (seconds[-1] - seconds[0])))
 
 
 def _shape(value: Any) -> dict[str, int]:

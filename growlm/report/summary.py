@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from growlm.errors import RecipeError
+from growlm.recipe.schema import Recipe
 from growlm.report.history import events_of
 from growlm.report.series import (
     Record,
@@ -64,7 +66,7 @@ class Summarizer:
             by_kind.setdefault(r["kind"], []).append(r)
         steps = by_kind.get("step", [])
         stages = stages_of(by_kind.get("stage", []), steps, by_kind.get("valid", []))
-        planned = planned_of(_recipe(self.run), len(stages))
+        recipe = _recipe(self.run)
         now = time.time()
         return {
             "name": str(start.get("name") or self.run.resolve().name),
@@ -73,9 +75,9 @@ class Summarizer:
             "currency": str(start.get("currency") or ""),
             "price_per_hour": or_none(start.get("price_per_hour")),
             "machine": _machine(start),
-            "totals": _totals(by_kind, start, stages, planned),
+            "totals": _totals(by_kind, start, seconds_to_go(recipe, stages, steps)),
             "stages": stages,
-            "planned": planned,
+            "planned": planned_of(recipe, len(stages)),
             "growths": growths_of(by_kind.get("growth", [])),
             "axes": axes_of(steps),
             "series": _series(steps),
@@ -87,18 +89,17 @@ class Summarizer:
         }
 
 
-def _recipe(run: Path) -> Any:
-    """The content of recipe.json; None where a run has none."""
+def _recipe(run: Path) -> Recipe | None:
+    """The recipe of the run; None where there is none or another version of GrowLM wrote it."""
     path = run / "recipe.json"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return Recipe.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValidationError):
         return None
     except ValueError as error:
         raise RecipeError(
             "The recipe of this run cannot be read.", where=str(path), why=str(error)
         ) from error
-    return value
 
 
 def _state(records: list[Record], now: float) -> dict[str, Any]:
@@ -121,16 +122,10 @@ def _machine(start: Record) -> dict[str, Any]:
     return {**text, **numbers, "command": command}
 
 
-def _totals(
-    by_kind: dict[str, list[Record]],
-    start: Record,
-    stages: list[dict[str, Any]],
-    planned: list[dict[str, Any]],
-) -> dict[str, Any]:
+def _totals(by_kind: dict[str, list[Record]], start: Record, to_go: float | None) -> dict[str, Any]:
     steps, saves = by_kind.get("step", []), by_kind.get("save", [])
     last = steps[-1] if steps else {}
     loss = smooth(applied_loss(steps))
-    to_go = seconds_to_go(stages, planned, steps)
     price = or_none(start.get("price_per_hour"))
     verified = by_kind.get("verified", [])
     return {

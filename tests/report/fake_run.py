@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import time
 from pathlib import Path
 from typing import Any
 
+from growlm.recipe.schema import Recipe
 from growlm.train.record import Recorder
 
 STAGES = [
@@ -80,8 +80,12 @@ class FakeRun:
         stages = [
             {**s, "tokens": per_stage * BATCH * SEQ, "seq_len": SEQ, "batch_size": BATCH} for s in STAGES
         ]
-        recipe = {"name": name, "model": {"vocab_size": 8192, "head_dim": 64}, "stages": stages}
-        (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+        model = {"family": "flm", "vocab_size": 8192, "head_dim": 64}
+        data = {"path": "data/demo", "mixture": {"en-books": 0.535, "zh-modern": 0.465}}
+        recipe = Recipe.model_validate(
+            {"name": "demo", "model": model, "data": data, "optim": {"lr": 1e-3}, "stages": stages}
+        )
+        (folder / "recipe.json").write_text(recipe.model_dump_json(), encoding="utf-8")
 
     def _duration(self, steps: int) -> float:
         return sum(self._step_seconds(step // self.per_stage) for step in range(steps))
@@ -149,6 +153,8 @@ class FakeRun:
                 )
                 self._stage(put, stage)
             self._step(put, step, stage)
+            if step == int(1.4 * self.per_stage):
+                put("event", step=step, level="warning", message=f"step {step} skipped: loss is nan")
             if replay and step == replay:
                 put("verified", step=step, replayed=replay - first, identical=True)
             if step % 40 == 20:

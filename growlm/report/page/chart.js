@@ -9,8 +9,8 @@ let clips = 0;
  */
 function chart(host, { title, lines, axis, format, log = false, height = 190, stages = [], growths = [], flags = [] }) {
   const width = Math.max(240, innerWidth(host)), narrow = width < 560;
-  const drawn = lines.filter((l) => l.x.length);
-  const box = { left: 46, right: width - (drawn.length > 2 && !narrow ? 128 : 54), top: growths.length ? 30 : 12, bottom: height - 24 };
+  const drawn = lines.filter((l) => l.x.length), bold = drawn.filter((l) => !l.faint);
+  const box = { left: 50, right: width - (bold.length > 1 && !narrow ? 128 : 54), top: growths.length ? 30 : 12, bottom: height - 24 };
   const [low, high] = verticalRange(drawn, log);
   const X = scale(0, axis.high || 1, box.left, box.right), Y = scale(low, high, box.bottom, box.top, log);
   const clip = `clip${++clips}`;
@@ -24,12 +24,12 @@ function chart(host, { title, lines, axis, format, log = false, height = 190, st
     ...axis.ticks(0, axis.high || 1, narrow ? 3 : Math.min(7, Math.floor(width / 110))).map((t) =>
       svg("text", { x: X(t), y: height - 6, "text-anchor": "middle" }, axis.format(t))),
     svg("g", { "clip-path": `url(#${clip})` }, drawn.map((l) => curve(l, X, Y))),
-    ...endLabels(drawn.filter((l) => !l.faint), X, Y, box, format, narrow));
+    ...endLabels(bold, X, Y, box, format, narrow));
   root.append(...flags.map((f) => flag(f, X, box)));
-  hover(root, drawn.filter((l) => !l.faint), X, axis, format, box, width);
+  hover(root, bold, X, axis, format, box, width);
   root.append(...growths.map((g) => growthMark(g, X, box)));
-  const legend = el("div", { class: "legend" }, lines.filter((l) => !l.faint).map((l) => el("span", { class: `key ${l.key}` }, l.name)));
-  host.replaceChildren(el("h3", {}, title), lines.length > 2 ? legend : "", drawn.length ? root : el("p", { class: "muted" }, "Nothing recorded yet."));
+  const legend = el("div", { class: "legend" }, bold.map((l) => el("span", { class: `key ${l.key}` }, l.name)));
+  host.replaceChildren(el("h3", {}, title), bold.length > 1 ? legend : "", drawn.length ? root : el("p", { class: "muted" }, "Nothing recorded yet."));
 }
 
 function verticalRange(lines, log) {
