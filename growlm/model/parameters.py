@@ -12,7 +12,7 @@ from functools import cache
 from typing import Literal
 
 from growlm.errors import RecipeError
-from growlm.model.families import FAMILIES, Family, Role, Slot
+from growlm.recipe.families import FAMILIES, Family, Role, Slot
 from growlm.recipe.shape import ModelConfig
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from growlm.model.families import Family
+from growlm.recipe.families import Family
 from growlm.recipe.shape import ModelConfig
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from growlm.model.decoder import Norm
-from growlm.model.families import FAMILIES
+from growlm.recipe.families import FAMILIES
 from growlm.model.masks import Masks, Ramp
 from growlm.model.parameters import axis_sizes, parameter_table
 from tests.model.tiny import batch, config, decoder

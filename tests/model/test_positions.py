@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from growlm.model.families import FAMILIES
+from growlm.recipe.families import FAMILIES
 from growlm.model.positions import apply_rotary, rotary_tables
 from growlm.recipe.shape import ModelConfig
 from tests.model.tiny import config
