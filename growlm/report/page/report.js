@@ -22,7 +22,7 @@ function render(run) {
   const frame = [axis.key, axis.high, size, run.growths, run.stages.length];
   section("head", [run.state, run.totals, run.stages, run.planned], (n) => header(n, run));
   section("tiles", [run.totals, run.valid, run.growths], (n) => n.replaceChildren(...tiles(run)));
-  section("switch", [axes.map((a) => a.key), axis.key], (n) => n.replaceChildren(axisSwitch(axes, axis.key, (key) => { chosen = key; render(run); })));
+  section("switch", axes.map((a) => a.key), (n) => n.replaceChildren(axisSwitch(axes, axis.key, (key) => { chosen = key; render(run); })));
   section("loss", [frame, run.series.loss, run.valid], (n) => lossChart(n, run, axis));
   section("shape", [size, run.stages, run.planned], (n) => shapes(n, run));
   section("growths", run.growths, (n) => n.replaceChildren(...growthTable(run)));
