@@ -16,13 +16,14 @@ function shapePicture(host, stages) {
   const ground = 26 + row * most("n_layers") + Math.max(...stages.map(foot));
   const ribbon = ground + 44, height = ribbon + 46;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": "The shape of the model in every stage" });
+  const label = (s) => (s.parameters ? count(s.parameters) + (column < 140 ? "" : " parameters") : "planned");
   const total = stages.reduce((sum, s) => sum + (s.tokens || 0), 0) || 1;
   let from = 0;
   stages.forEach((stage, i) => {
     const middle = column * (i + 0.5), to = from + ((stage.tokens || 0) / total) * (width - 20);
     root.append(
       ribbonOf(stage, 10 + from, 10 + to, middle, Math.max(stage.shape.d_model * unit, 8), ground, ribbon),
-      drawStage(stage, stages[i - 1], middle, ground, unit, row, foot(stage)));
+      drawStage(stage, stages[i - 1], middle, ground, unit, row, foot(stage), label(stage)));
     from = to;
   });
   root.append(svg("text", { class: "axis", x: 10, y: height - 4 }, "0"),
@@ -41,7 +42,7 @@ function ribbonOf(stage, from, to, middle, foot, ground, y) {
     to - from > 6.2 * stage.name.length + 8 ? svg("text", { class: "axis", x: (from + to) / 2, y: y + 28, "text-anchor": "middle" }, stage.name) : null);
 }
 
-function drawStage(stage, before, middle, ground, unit, row, foot) {
+function drawStage(stage, before, middle, ground, unit, row, foot, label) {
   const { shape } = stage, old = before ? before.shape : shape;
   const fresh = newLayers(stage, before);
   const part = (name, size, oldSize, y, height) => grownBar(name, middle, size * unit, Math.min(size, oldSize) * unit, y, height);
@@ -58,7 +59,7 @@ function drawStage(stage, before, middle, ground, unit, row, foot) {
       heads(shape, all ? 0 : old.n_heads, middle, unit, y + gap, half)]);
   }
   group.append(svg("text", { class: "name", x: middle, y: tall - 13, "text-anchor": "middle" },
-    stage.parameters ? `${count(stage.parameters)} parameters` : "planned"));
+    label));
   return group;
 }
 
