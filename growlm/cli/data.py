@@ -129,21 +129,20 @@ def _pieces(
 
 
 def _table(summary: dict[str, Any]) -> str:
-    header = f"{'source':<12} {'split':<6} {'documents':>10} {'MB':>10} {'tokens':>15} {'bytes/token':>12} {'shards':>7}"
-    rows = [header]
+    columns = ("source", "split", "documents", "MB", "tokens", "bytes/token", "shards")
+    rows = ["{:<12} {:<6} {:>10} {:>10} {:>15} {:>12} {:>7}".format(*columns)]
     notes = []
     for name, source in summary["sources"].items():
         for split, part in source["splits"].items():
-            rows.append(
-                f"{name:<12} {split:<6} {part['documents']:>10,} {part['bytes'] / 1e6:>10,.2f} {part['tokens']:>15,}"
-                f" {part['bytes'] / part['tokens']:>12.2f} {part['shards']:>7,}"
-            )
+            megabytes, ratio = part["bytes"] / 1e6, part["bytes"] / part["tokens"]
+            numbers = f"{part['documents']:>10,} {megabytes:>10,.2f} {part['tokens']:>15,} {ratio:>12.2f}"
+            rows.append(f"{name:<12} {split:<6} {numbers} {part['shards']:>7,}")
         notes.append(
-            f"{name}: {source['duplicates']:,} duplicates and {source['empty']:,} empty documents left out"
+            f"{name}: left out {source['duplicates']:,} copies and {source['empty']:,} empty documents"
         )
     tokenizer = summary["tokenizer"]
     notes.append(
-        f"tokenizer: {tokenizer['vocab_size']:,} tokens, hash {tokenizer['hash']}, ids as {summary['dtype']}"
+        f"tokenizer: {tokenizer['vocab_size']:,} tokens as {summary['dtype']}, hash {tokenizer['hash']}"
     )
     return "\n".join([*rows, *notes])
 

@@ -90,21 +90,17 @@ class _Stream:
 
     def __init__(self, folder: Path, entries: tuple[Shard, ...], dtype: np.dtype) -> None:
         self.shards = [_MappedShard(folder / entry.file, entry, dtype) for entry in entries]
-        self._ends = list(accumulate(entry.tokens for entry in entries))
-        self.tokens = self._ends[-1] if entries else 0
+        *self._starts, self.tokens = accumulate((entry.tokens for entry in entries), initial=0)
 
     def read(self, start: int, count: int) -> np.ndarray:
         if not 0 <= start <= start + count <= self.tokens:
             raise IndexError(f"tokens [{start}, {start + count}) of a stream of {self.tokens}")
-        index = bisect_right(self._ends, start)
-        parts = []
-        while count > 0:
-            shard = self.shards[index]
-            first = start - (self._ends[index] - shard.entry.tokens)
-            part = shard.read(first, min(count, shard.entry.tokens - first))
-            parts.append(part)
-            start, count, index = start + len(part), count - len(part), index + 1
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        index = bisect_right(self._starts, start) - 1
+        shard, first = self.shards[index], start - self._starts[index]
+        inside = shard.entry.tokens - first
+        if count <= inside:
+            return shard.read(first, count)
+        return np.concatenate([shard.read(first, inside), self.read(start + inside, count - inside)])
 
 
 class _MappedShard:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from growlm.data.permutation import key_of, shuffled
+from growlm.data.permutation import key_of, mix, shuffled
 from growlm.errors import RecipeError
 from growlm.recipe.keys import did_you_mean
 
@@ -31,7 +31,7 @@ class Deal:
     """The sequences of one span, dealt to the sources."""
 
     def __init__(self, span: Span, index: int, sources: Sequence[str], key: np.ndarray) -> None:
-        """`index` is the span's place in the run, for messages. Raises RecipeError: weights that cannot be."""
+        """`index` is the span's place in the run, for messages. Raises RecipeError: impossible weights."""
         _check(span, index, sources)
         total = math.fsum(span.weights.values())
         self.span, self._key = span, key
@@ -47,7 +47,7 @@ class Deal:
         """
         before = self._quota(block * self.block)
         counts = self._quota((block + 1) * self.block) - before
-        order = shuffled(self.block, key_of(int(self._key), block))
+        order = shuffled(self.block, mix(self._key ^ key_of(block)))
         source = np.empty(self.block, np.int64)
         source[order] = np.repeat(np.arange(len(counts)), counts)
         ordinal = np.empty_like(source)

@@ -27,9 +27,7 @@ def expand(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        matches = (
-            [Path(path)] if Path(path).exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
-        )
+        matches = [Path(path)] if Path(path).exists() else sorted(map(Path, _glob(str(path))))
         files = [file for match in matches for file in (_below(match) if match.is_dir() else [match])]
         if not files:
             raise DataError(
@@ -97,6 +95,10 @@ def extra(module: str, path: Path) -> ModuleType:
             where=str(path),
             fix='pip install "growlm[data]"',
         ) from error
+
+
+def _glob(pattern: str) -> list[str]:
+    return glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
 
 
 def _below(folder: Path) -> list[Path]:

@@ -82,7 +82,7 @@ class Manifest(_Entry):
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """Read the manifest of a prepared folder. Raises DataError: none there, damaged, or of a newer version."""
+        """Read the manifest of a folder. Raises DataError: none there, damaged, or of another version."""
         path = folder / MANIFEST
         try:
             manifest = cls.model_validate_json(path.read_bytes())

@@ -76,7 +76,7 @@ class Mixture:
         self._cached: tuple[int, int, Draw] = (-1, -1, Draw(*[np.empty(0)] * 3))
 
     def batch(self, span: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and next tokens of a step, (batch_size, seq_len) int64 each; `step` counts from 0 in the span.
+        """Inputs and next tokens, (batch_size, seq_len) int64 each; `step` counts from 0 in the span.
 
         Raises:
             DataError: a block that is read is damaged. IndexError: there is no such step.
@@ -85,7 +85,7 @@ class Mixture:
         size, width = self.unit_tokens, draw.unit.shape[1]
         x = np.empty((len(draw.source), width * size), np.int64)
         y = np.empty_like(x)
-        joined = (np.diff(draw.unit, axis=1) == 1).all(axis=1).tolist()
+        joined = (draw.unit[:, 1:] == draw.unit[:, :-1] + 1).all(axis=1).tolist()
         rows = zip(draw.source.tolist(), draw.unit.tolist(), joined, strict=True)
         for row, (source, units, is_one_piece) in enumerate(rows):
             name, step_units = self.sources[source], width if is_one_piece else 1
@@ -116,7 +116,7 @@ class Mixture:
         )
 
     def dropped(self, source: str) -> int:
-        """Training tokens of a source that are never inputs: the tail that fills no unit, and the last one."""
+        """Training tokens of a source that are never inputs: the tail that fills no unit."""
         tokens = self._dataset.tokens(source, "train")
         return tokens - self._units[self.sources.index(source)] * self.unit_tokens
 
@@ -142,7 +142,7 @@ class Mixture:
         chunk, offset = np.divmod(within, self._chunk_units)
         chunks = self._units[source] // self._chunk_units
         whole = chunk < chunks
-        keys = mix(epoch[whole]) ^ self._keys[source]
+        keys = mix(epoch[whole].astype(np.uint64)) ^ self._keys[source]
         unit = within.copy()
         unit[whole] = permute(chunk[whole], chunks, keys) * self._chunk_units + offset[whole]
         return epoch, unit

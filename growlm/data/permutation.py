@@ -6,32 +6,29 @@ import math
 
 import numpy as np
 
-_ROUNDS = 8
-
-
+_ROUND_KEYS = [np.uint64(0x9FB21C651E98DF25 * (2 * i + 1) % 2**64) for i in range(6)]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def mix(x: np.ndarray | int) -> np.ndarray:
-    """splitmix64: 64 bits in, 64 well-mixed bits out, elementwise and one to one."""
-    with np.errstate(over="ignore"):
-        x = np.asarray(x, np.uint64) + _GOLDEN
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.asarray(x ^ (x >> np.uint64(31)))
+def mix(x: np.ndarray) -> np.ndarray:
+    """splitmix64: (n,) uint64 to (n,) well-mixed uint64, elementwise and one to one."""
+    x = x + _GOLDEN
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 def key_of(*parts: int) -> np.ndarray:
-    """One 64-bit key (0-d array) from several non-negative integers, in order."""
-    key = mix(0)
+    """One 64-bit key from several integers, in order, as (1,) uint64."""
+    key = np.zeros(1, np.uint64)
     for part in parts:
-        key = mix(key ^ mix(part % 2**64))
+        key = mix(key ^ mix(np.array([part % 2**64], np.uint64)))
     return key
 
 
 def shuffled(count: int, key: np.ndarray) -> np.ndarray:
     """A permutation of range(count) as (count,) int64."""
-    return np.argsort(mix(mix(np.arange(count)) ^ key), kind="stable")
+    return np.argsort(mix(np.arange(count, dtype=np.uint64) ^ key), kind="stable")
 
 
 def permute(index: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
@@ -56,6 +53,6 @@ def permute(index: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
 
 def _feistel(value: np.ndarray, side: np.uint64, keys: np.ndarray) -> np.ndarray:
     a, b = value // side, value % side
-    for step in range(_ROUNDS):
-        a, b = b, (a + mix(keys ^ mix(step) ^ mix(b)) % side) % side
+    for round_key in _ROUND_KEYS:
+        a, b = b, (a + mix(keys ^ round_key ^ b) % side) % side
     return a * side + b

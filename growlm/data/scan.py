@@ -95,9 +95,10 @@ def _split(source: Scanned, share: float) -> None:
     kept = np.flatnonzero(source.fates != DROP)
     if len(kept) < 2:
         raise DataError(
-            f"Source {source.name!r} has {len(kept)} different documents; training and validation need one each",
+            f"Source {source.name!r} has too few different documents: {len(kept)}",
             where=", ".join(map(str, source.files[:3])),
-            why=f"{source.duplicates} are copies of others and {source.empty} are empty",
+            why="training and validation need one each; "
+            f"{source.duplicates} are copies of others and {source.empty} are empty",
             fix="add text to the source, or leave it out",
         )
     upper = source.hashes[kept, 0]

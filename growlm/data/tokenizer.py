@@ -37,8 +37,9 @@ class Tokenizer:
         inner.no_truncation()
         inner.no_padding()
         inner.encode_special_tokens = True
-        self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
-        self.eos_id: int = inner.token_to_id(EOS)
+        ids = inner.get_vocab(with_added_tokens=True)
+        self.vocab_size: int = max(ids.values()) + 1
+        self.eos_id: int = ids[EOS]
         self._json = inner.to_str().encode()
 
     @classmethod
@@ -152,7 +153,7 @@ def _check_ids(inner: tokenizers.Tokenizer, path: Path) -> None:
         raise DataError(
             "A tokenizer's ids are too large",
             where=str(path),
-            why=f"{json.dumps(token)} has id {largest} in a vocabulary of {len(ids)}; the model holds every row",
+            why=f"{json.dumps(token)} has id {largest} among {len(ids)}; a model has a row for each",
             fix="number the tokens from 0",
         )
 

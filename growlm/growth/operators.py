@@ -75,9 +75,10 @@ def plan_growth(old: ModelConfig, target: ModelConfig, table: GrowthTable) -> Gr
     behind_mask = {a: ranges(m.is_new) for a, m in maps.items() if a in ("d_model", "q", "ffn")}
     axes = {"vocab": ranges(maps["vocab"].is_new), **(behind_mask if table.operator == "masked" else {})}
     gated = tuple(i for i, layer in enumerate(layers) if layer.gated)
-    ramp = Ramp(table.ramp_steps, {a: r for a, r in axes.items() if r}, gated)
-    unmasked = table.ramp_steps == 0 and (bool(gated) or bool(ramp.axes.keys() - {"vocab"}))
-    copied = target.n_layers > old.n_layers and table.depth in ("stack", "interpose")
+    axes = {axis: new_units for axis, new_units in axes.items() if new_units}
+    ramp = Ramp(table.ramp_steps if axes or gated else 0, axes, gated)
+    unmasked = ramp.steps == 0 and (bool(gated) or bool(axes.keys() - {"vocab"}))
+    copied = any(layer.new and not (layer.gated or layer.zero_writers) for layer in layers)
     return Growth(
         old=old,
         new=new,

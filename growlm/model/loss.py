@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 22
+CHUNK_ELEMENTS = 1 << 23  # logits held at a time, in the compute dtype
+GPU_CHUNKS = 16  # a GPU has the memory, and needs larger products
+CACHED_ELEMENTS = 1 << 18  # logits in fp32 at a time on a CPU: 1 MiB stays in its second-level cache
 
 
 def cross_entropy(
@@ -26,11 +28,18 @@ def cross_entropy(
 
 def head_logits(hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
     """Logits (N, V) in fp32 or wider."""
-    logits = hidden @ weight.to(hidden.dtype).T
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return _widened(hidden @ weight.to(hidden.dtype).T, mult, bias)
+
+
+def _widened(logits: Tensor, mult: float, bias: Tensor | None) -> Tensor:
+    wide = logits.to(_wide(logits.dtype))
     if mult != 1.0:
         wide = wide * mult
     return wide if bias is None else wide + bias.to(wide.dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -41,27 +50,41 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         N, V = hidden.shape[0], weight.shape[0]
         needs_grad = any(ctx.needs_input_grad[:2])
         head = weight.to(hidden.dtype)
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        total = torch.zeros((), dtype=wide, device=hidden.device)
+        total = torch.zeros((), dtype=_wide(hidden.dtype), device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_grad else None
         grad_weight = torch.zeros_like(weight) if needs_grad else None
-        rows = max(1, CHUNK_ELEMENTS // V)
+        rows = max(1, CHUNK_ELEMENTS * (GPU_CHUNKS if hidden.is_cuda else 1) // V)
         for start in range(0, N, rows):
             h, y = hidden[start : start + rows], targets[start : start + rows, None]
-            log_p = torch.log_softmax(head_logits(h, head, mult, bias), dim=-1)
-            total -= log_p.gather(1, y).sum()
+            logits = h @ head.T  # rows V
+            total += _losses_then_gradients(logits, y, mult, bias)
             if grad_hidden is not None and grad_weight is not None:
-                grad = log_p.exp_()
-                grad.scatter_add_(1, y, torch.full_like(y, -1, dtype=wide))
-                grad = grad.mul_(mult / N).to(hidden.dtype)
-                grad_hidden[start : start + rows] = grad @ head
-                grad_weight += grad.T @ h
+                torch.mm(logits, head, out=grad_hidden[start : start + rows])
+                grad_weight += logits.T @ h
         if grad_hidden is not None and grad_weight is not None:
             ctx.save_for_backward(grad_hidden, grad_weight)
+            ctx.scale = mult / N
         return total / N
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        scale = grad_outputs[0]
+        scale = grad_outputs[0] * ctx.scale
         return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale, None, None, None
+
+
+def _losses_then_gradients(logits: Tensor, targets: Tensor, mult: float, bias: Tensor | None) -> Tensor:
+    """The summed loss of `logits` (N, V), which become their own gradients, softmax minus one-hot.
+
+    A few rows at a time, so that on a CPU the wide copy of them never leaves the cache.
+    """
+    N, V = logits.shape
+    rows = N if logits.is_cuda else max(1, CACHED_ELEMENTS // V)
+    total = torch.zeros((), dtype=_wide(logits.dtype), device=logits.device)
+    for part, y in zip(logits.split(rows), targets.split(rows), strict=True):
+        wide = _widened(part, mult, bias)
+        p = torch.softmax(wide, dim=-1)
+        log_sum = wide.amax(1) - p.amax(1).log()  # the largest p is at least 1/V: nothing underflows
+        total += (log_sum - wide.gather(1, y).squeeze(1)).sum()
+        part.copy_(p.scatter_add_(1, y, torch.full_like(y, -1, dtype=p.dtype)))
+    return total

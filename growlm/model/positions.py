@@ -8,6 +8,7 @@ differences matter, and the factors stay in range (flm-101b.md 3.4).
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,9 +39,26 @@ def rotary_tables(
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate heads (B, H, T, E) by tables (T, E), in the tables' precision, back in x's dtype."""
-    wide = x.to(cos.dtype)
-    first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+    return _Rotation.apply(x, cos, sin)  # type: ignore[return-value]
+
+
+class _Rotation(torch.autograd.Function):
+    """(a, b) -> (a cos - b sin, b cos + a sin) for the halves of each head; its transpose has -sin."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.tables = cos, sin
+        half = cos.shape[-1] // 2
+        wide = x.to(cos.dtype)
+        out = wide * cos
+        out[..., :half].addcmul_(wide[..., half:], sin[:, :half], value=-1)
+        out[..., half:].addcmul_(wide[..., :half], sin[:, :half])
+        return out.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.tables
+        return _Rotation.apply(grad_outputs[0], cos, -sin), None, None  # type: ignore[return-value]
 
 
 def apply_rotary(q: Tensor, k: Tensor, config: ModelConfig, family: Family) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from growlm.recipe.describe import toml_value
+from growlm.recipe.families import FAMILIES
 from growlm.recipe.keys import Key, did_you_mean, show_key
 from growlm.recipe.problem import Problem, raise_all
 from growlm.recipe.schema import Recipe
 from growlm.recipe.shape import ModelConfig
-
-# The norm of each family decides which growth can be exact; model/families.py has the rest of its table.
-NORMS = {"flm": "layer", "llama": "rms"}
 
 Problems = Iterator[Problem]
 
@@ -33,9 +31,9 @@ def problems(recipe: Recipe) -> list[Problem]:
 
 def _family(recipe: Recipe) -> Problems:
     family = recipe.model.family
-    if family not in NORMS:
-        close = did_you_mean(family, NORMS)
-        fix = f'did you mean "{close}"?' if close else f"write one of: {', '.join(map(toml_value, NORMS))}"
+    if family not in FAMILIES:
+        close = did_you_mean(family, FAMILIES)
+        fix = f'did you mean "{close}"?' if close else f"write one of: {', '.join(map(toml_value, FAMILIES))}"
         yield Problem(("model", "family"), f'no model family is named "{family}"', fix)
 
 
@@ -111,7 +109,8 @@ def _clone_multiples(recipe: Recipe) -> Problems:
 def _zero_under_layernorm(recipe: Recipe) -> Problems:
     for index, old, new in _pairs(recipe):
         zero = recipe.growth_of(index).operator == "zero"
-        if zero and new.d_model > old.d_model and NORMS.get(new.family) == "layer":
+        family = FAMILIES.get(new.family)
+        if zero and new.d_model > old.d_model and family and family.norm == "layer":
             what = f"{_stage(recipe, index)} grows d_model with zeros in the family {new.family}"
             why = "LayerNorm subtracts a mean that the new zeros change, so this is never exact"
             yield Problem(

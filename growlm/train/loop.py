@@ -12,12 +12,12 @@ import time
 from typing import Any, Literal
 
 import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from growlm.errors import DiskError, GrowLMError, Preempted
 from growlm.plan.flops import flops_per_token
 from growlm.testing.faults import fault_point
 from growlm.train.console import status_line
-from growlm.train.optimizer import global_norm, scale_gradients
 from growlm.train.schedule import learning_rate
 from growlm.train.session import DTYPES, Session, memory_bytes, remaining_flops
 from growlm.train.state import TrainState
@@ -54,11 +54,11 @@ def step(session: Session, state: TrainState, started: float) -> None:
     mask = ramp.value(p.stage_step + 1) if ramp else 1.0
     state.model.set_mask(ramp, mask)
     lr = learning_rate(recipe, p.stage, p.stage_step)
-    loss, grad_norm = forward_backward(session, state)
+    loss, norm = forward_backward(session, state)
+    grad_norm = norm.item()
     reason = state.guard.judge(loss, grad_norm, p.stage_step)
     if reason is None:
-        if grad_norm > recipe.optim.grad_clip:
-            scale_gradients(state.model, recipe.optim.grad_clip / grad_norm)
+        clip_grads_with_norm_(state.model.parameters(), recipe.optim.grad_clip, norm)
         p.updates += 1
         state.optimizer.step(lr, p.updates, _rewarm(session, state))
     state.model.zero_grad(set_to_none=True)
@@ -70,7 +70,7 @@ def step(session: Session, state: TrainState, started: float) -> None:
     _record_step(session, state, loss, grad_norm, lr, mask, reason, time.perf_counter() - started)
 
 
-def forward_backward(session: Session, state: TrainState) -> tuple[float, float]:
+def forward_backward(session: Session, state: TrainState) -> tuple[float, torch.Tensor]:
     """Gradients of the mean loss over the batch of this step; (loss, global gradient norm)."""
     p = state.progress
     stage = session.recipe.stages[p.stage]
@@ -82,8 +82,8 @@ def forward_backward(session: Session, state: TrainState) -> tuple[float, float]
         loss = state.model.loss(tokens, targets) / pieces
         loss.backward()
         total += loss.detach()
-    norm = global_norm(state.model)
-    return total.item(), norm.item()
+    grads = [p.grad for p in state.model.parameters() if p.grad is not None]
+    return total.item(), get_total_norm(grads)
 
 
 def evaluate(session: Session, state: TrainState) -> None:

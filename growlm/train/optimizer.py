@@ -156,16 +156,3 @@ def _parts(
         for column_birth in kinds[1]:
             columns = torch.from_numpy(np.flatnonzero(births[1] == column_birth)).to(device)
             yield Part(int(max(row_birth, column_birth)), rows, columns)
-
-
-@torch.no_grad()
-def global_norm(model: Decoder) -> Tensor:
-    """Euclidean norm of all gradients, a scalar on the model's device."""
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-
-
-@torch.no_grad()
-def scale_gradients(model: Decoder, factor: float) -> None:
-    """Multiply every gradient in place."""
-    torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], factor)

@@ -53,9 +53,14 @@ class TrainState:
     @property
     def ramp(self) -> Ramp | None:
         """The mask ramp of the growth into this stage, if there was one."""
-        if not self.lineage or self.lineage[-1]["stage"] != self.progress.stage:
+        return self.ramp_of(self.lineage, self.progress.stage)
+
+    @staticmethod
+    def ramp_of(lineage: list[Any], stage: int) -> Ramp | None:
+        """The mask ramp of the growth into `stage`, if the lineage has one."""
+        if not lineage or lineage[-1]["stage"] != stage:
             return None
-        return Ramp.from_dict(self.lineage[-1]["ramp"])
+        return Ramp.from_dict(lineage[-1]["ramp"])
 
     @property
     def mask(self) -> float:

@@ -50,11 +50,10 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
     """
     check_recipe(recipe)
     device = pick_device(recipe)
-    with RunLock(folder):
-        with _session(recipe, folder, device) as session:
-            checkpoint = session.store.latest_valid(lambda why: session.event(0, why, "warning"))
-            state = _start(session, checkpoint, accept_changes)
-            return _train(session, state)
+    with RunLock(folder), _session(recipe, folder, device) as session:
+        checkpoint = session.store.latest_valid(lambda why: session.event(0, why, "warning"))
+        state = _start(session, checkpoint, accept_changes)
+        return _train(session, state)
 
 
 @contextmanager
@@ -268,5 +267,5 @@ def _warn_about_space(session: Session) -> None:
     largest = max(n_parameters(recipe.model_config_of(i)) for i in range(len(recipe.stages)))
     needed, free = 2 * STATE_BYTES * largest, free_bytes(session.folder)
     if free < needed:
-        message = f"the largest stage will need {human_bytes(needed)} for two checkpoints, {human_bytes(free)} are free"
-        session.event(0, message, "warning")
+        need, have = human_bytes(needed), human_bytes(free)
+        session.event(0, f"two checkpoints of the largest stage need {need}, {have} are free", "warning")

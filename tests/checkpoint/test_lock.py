@@ -113,10 +113,13 @@ def test_a_forked_child_neither_releases_nor_inherits_the_lock(tmp_path: Path) -
             os.read(ready, 1)  # lives on until the test lets it go
             os._exit(0)
 
-    assert in_child(own_then_die_with_a_child_alive) == 0
-    with RunLock(tmp_path):
+    try:
+        assert in_child(own_then_die_with_a_child_alive) == 0
+        with RunLock(tmp_path):
+            pass
+    finally:
         os.close(go)
-    os.close(ready)
+        os.close(ready)
 
 
 def test_a_folder_that_cannot_be_made_or_written_is_a_disk_error(tmp_path: Path) -> None:

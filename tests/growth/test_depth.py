@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from growlm.growth.operators import Growth, plan_growth
+from growlm.growth.operators import DEPTH, Growth, LayerSource, plan_growth
 from tests.growth.tools import certificate, grown, table
 from tests.model.tiny import State, config, trained
 
@@ -63,3 +63,19 @@ def test_copies_are_not_declared_exact_and_the_certificate_says_how_far_they_are
     assert not result["exact"]
     assert result["max_dlogit"] > 1e-3
     assert [x["from"] for x in result["layers"]] == [layer.source for layer in growth.layers]
+
+
+def test_an_operator_of_your_own_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/extending.md."""
+
+    def middle(old: int, new: int) -> tuple[LayerSource, ...]:
+        kept = [LayerSource(i) for i in range(old)]
+        copies = [LayerSource(old // 2, new=True)] * (new - old)
+        return tuple(kept[: old // 2 + 1] + copies + kept[old // 2 + 1 :])
+
+    monkeypatch.setitem(DEPTH, "middle", middle)
+    c = config("llama", n_layers=3)
+    growth = plan_growth(c, c.with_(n_layers=5), table().model_copy(update={"depth": "middle"}))
+    assert [layer.source for layer in growth.layers] == [0, 1, 1, 1, 2]
+    assert not growth.exact
+    assert not certificate(growth, trained(c), grown(growth, trained(c)))["exact"]

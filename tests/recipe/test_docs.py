@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from growlm.model.families import FAMILIES
-from growlm.recipe.check import NORMS, check_recipe
+from growlm.recipe.check import check_recipe
 from growlm.recipe.docs import recipe_json_schema, recipe_markdown, tables
 from growlm.recipe.load import load_recipe
 from growlm.recipe.presets import preset_path, presets
@@ -54,10 +53,6 @@ def test_the_json_schema_names_every_table_and_extends() -> None:
     schema = recipe_json_schema()
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) == {"extends", *Recipe.model_fields}
-
-
-def test_the_recipe_knows_the_families_of_the_model() -> None:
-    assert {name: family.norm for name, family in FAMILIES.items()} == NORMS
 
 
 def test_a_recipe_made_in_python_is_checked_by_key(write: Callable[..., Path]) -> None:
