@@ -86,7 +86,7 @@ function lossChart(node, run, axis) {
   chart(node, { title: "Loss, nats per token", axis, format: VALUE.loss, log: true, height: 360, stages, growths, flags,
     lines: [line(x, run.series.loss.raw, { name: "raw", key: "train", faint: true }), line(x, run.series.loss.smooth, { name: "train", key: "train" }), ...valid] });
   node.append(el("p", { class: "note muted" }, el("span", { class: "sign up" }, "growth (its certificate on hover)"), run.resumes.length ? el("span", { class: "sign resume" }, "resume") : "",
-    run.skipped.length ? el("span", { class: "sign skip" }, "skipped step") : "", "Faint: every step; bold: moving average. FLOPs are the model's, without recomputation."));
+    run.skipped.length ? el("span", { class: "sign skip" }, "skipped step") : "", "Faint: every step; bold: moving average. FLOPs are the model's: no recomputation, attention not halved for causality."));
 }
 
 function smallChart(node, run, axis, key, title, format, log) {
