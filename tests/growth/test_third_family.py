@@ -8,9 +8,9 @@ import torch
 from growlm.growth.certify import require
 from growlm.growth.operators import plan_growth
 from growlm.model.decoder import Decoder
+from growlm.model.parameters import n_parameters, parameter_table
 from growlm.recipe.families import FAMILIES, Family
 from growlm.recipe.families import decoder as slots
-from growlm.model.parameters import n_parameters, parameter_table
 from tests.growth.tools import certificate, everything, grown, table
 from tests.model.tiny import batch, config, trained
 

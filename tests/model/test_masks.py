@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from growlm.model.decoder import Norm
-from growlm.recipe.families import FAMILIES
 from growlm.model.masks import Masks, Ramp
 from growlm.model.parameters import axis_sizes, parameter_table
+from growlm.recipe.families import FAMILIES
 from tests.model.tiny import batch, config, decoder
 
 OLD, NEW = 10, 16

@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from growlm.recipe.families import FAMILIES
 from growlm.model.positions import apply_rotary, rotary_tables
+from growlm.recipe.families import FAMILIES
 from growlm.recipe.shape import ModelConfig
 from tests.model.tiny import config
 
