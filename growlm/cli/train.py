@@ -22,13 +22,11 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Train a recipe. The same command continues a run that was stopped or killed."""
-    from growlm.recipe.check import check_recipe
     from growlm.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
-    check_recipe(loaded)
 
-    from growlm.train.session import use_tuned_malloc
+    from growlm.train.malloc import use_tuned_malloc
 
     use_tuned_malloc(sys.argv[1:])
     from growlm.train.supervisor import run as train_run

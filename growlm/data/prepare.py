@@ -23,7 +23,7 @@ from growlm.data.tokenizer import Tokenizer, pieces
 from growlm.errors import DataError, RecipeError
 
 SHARD_BYTES = 256 << 20
-_BATCH_CHARS = 4 << 20  # text that is encoded at a time
+_BATCH_CHARS = 2 << 20  # text that is encoded at a time
 _SPLIT_NAMES = {TRAIN: "train", VALID: "valid"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -26,6 +26,7 @@ PIECE_CHARS = 1 << 18
 
 _SMALLEST_VOCAB = 257  # every byte, and the end of a document
 _PROBE = "The naïve café: 3.14159 ≈ π,\n\n\tмир 你好，世界。 안녕 שלום 👩‍🚀 don't\r\n  x = {'a': [1, 2]};  "
+_CUT_WINDOW = 1024  # characters before the end of a piece that are searched for a place to cut
 _SAFE_CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\n)(?=\S)")
 
 
@@ -127,10 +128,11 @@ def pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
     """
     start = 0
     while len(text) - start > size:
-        cuts = [match.start() for match in _SAFE_CUT.finditer(text, start + size - 1024, start + size)]
-        end = cuts[-1] if cuts else start + size
-        yield text[start:end]
-        start = end
+        end = start + size
+        cuts = _SAFE_CUT.finditer(text, max(start + 1, end - _CUT_WINDOW), end)
+        last = max((match.start() for match in cuts), default=end)
+        yield text[start:last]
+        start = last
     yield text[start:]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from growlm.plan.flops import flops_per_token
+from growlm.plan.progress import remaining_flops
 from growlm.recipe.schema import Recipe
 from growlm.report.history import AXES, growth_changes
 from growlm.report.series import Record, applied_loss, column, losses_of, or_none, smooth
@@ -58,12 +58,7 @@ def seconds_to_go(recipe: Recipe | None, stages: list[dict[str, Any]], steps: li
     speed = _rate(column(recent, "flops"), column(recent, "train_seconds"))
     if recipe is None or speed is None:
         return None
-    left = 0.0
-    for i, stage in enumerate(recipe.stages):
-        trained = stages[i]["trained"] if i < len(stages) else 0.0
-        tokens = max(0.0, stage.steps * stage.tokens_per_step - trained) if i >= len(stages) - 1 else 0.0
-        left += tokens * flops_per_token(recipe.model_config_of(i), stage.seq_len)
-    return left / speed
+    return remaining_flops(recipe, stages[-1]["index"], stages[-1]["trained"]) / speed
 
 
 def growths_of(growths: list[Record]) -> list[dict[str, Any]]:

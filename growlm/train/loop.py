@@ -16,10 +16,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from growlm.errors import DiskError, GrowLMError, Preempted
 from growlm.plan.flops import flops_per_token
+from growlm.plan.progress import remaining_flops
 from growlm.testing.faults import fault_point
 from growlm.train.console import status_line
 from growlm.train.schedule import learning_rate
-from growlm.train.session import DTYPES, Session, memory_bytes, remaining_flops
+from growlm.train.session import DTYPES, Session, memory_bytes
 from growlm.train.state import TrainState
 from growlm.train.validate import generate, validate
 
@@ -217,7 +218,7 @@ def _record_step(
                 why=reason,
                 fix="lower optim.lr or look at the data of these steps; the last checkpoint is intact",
             )
-    left = remaining_flops(recipe, p.stage, p.stage_step) / speed
+    left = remaining_flops(recipe, p.stage, p.stage_step * stage.tokens_per_step) / speed
     line = status_line(
         record,
         stages=len(recipe.stages),

@@ -18,7 +18,6 @@ from growlm.data.dataset import TokenDataset
 from growlm.data.mixture import Mixture, Span
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import RecipeError
-from growlm.plan.flops import flops_per_token
 from growlm.recipe.load import resolve_hash
 from growlm.recipe.schema import Recipe
 from growlm.train.console import Console
@@ -126,33 +125,3 @@ def memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def remaining_flops(recipe: Recipe, stage: int, stage_step: int) -> float:
-    """Model FLOPs from here to the end of the run."""
-    total = 0.0
-    for i, s in enumerate(recipe.stages[stage:], start=stage):
-        steps = s.steps - (stage_step if i == stage else 0)
-        total += steps * s.tokens_per_step * flops_per_token(recipe.model_config_of(i), s.seq_len)
-    return total
-
-
-def total_tokens(recipe: Recipe) -> int:
-    """Tokens of the whole run."""
-    return sum(s.steps * s.tokens_per_step for s in recipe.stages)
-
-
-def use_tuned_malloc(argv: list[str]) -> None:
-    """Restart this process once with an allocator that keeps its memory. Call before importing torch.
-
-    glibc gives every large buffer back to the system at each step, and page faults cost a quarter to a
-    half of the speed of CPU training (benchmarks/cpu_train.py). Only the environment can change it.
-    """
-    settings = {
-        "MALLOC_MMAP_THRESHOLD_": "4294967296",
-        "MALLOC_TRIM_THRESHOLD_": "17179869184",
-        "MALLOC_TOP_PAD_": "268435456",
-    }
-    if sys.platform == "linux" and not any(name in os.environ for name in settings):
-        os.environ.update(settings)
-        os.execv(sys.executable, [sys.executable, "-m", "growlm", *argv])

@@ -18,6 +18,7 @@ from growlm.checkpoint.lock import RunLock
 from growlm.checkpoint.store import Checkpoint, CheckpointStore
 from growlm.errors import DriftError, GrowLMError, Preempted
 from growlm.model.parameters import n_parameters
+from growlm.plan.progress import total_tokens
 from growlm.recipe.changes import Change, recipe_diff
 from growlm.recipe.check import check_recipe
 from growlm.recipe.schema import Recipe
@@ -26,7 +27,7 @@ from growlm.train.console import Console, count
 from growlm.train.grow import Batch, grow_checkpoint
 from growlm.train.loop import train_stage
 from growlm.train.record import RECORD_NAME, Recorder, next_incarnation, read_record
-from growlm.train.session import Session, environment, open_data, peak_tflops, pick_device, total_tokens
+from growlm.train.session import Session, environment, open_data, peak_tflops, pick_device
 from growlm.train.signals import StopRequest
 from growlm.train.state import STATE_BYTES, TrainState
 from growlm.train.validate import validation_batch
@@ -176,7 +177,7 @@ def _record_start(session: Session, step: int) -> None:
     session.recorder.append(
         "start",
         step=step,
-        argv=sys.argv,
+        argv=["growlm", *sys.argv[1:]],
         version=growlm.__version__,
         torch=torch.__version__,
         threads=torch.get_num_threads(),

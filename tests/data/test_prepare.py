@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,11 +92,15 @@ def test_copies_are_left_out_within_and_between_sources(tmp_path: Path):
     manifest = prepare(tmp_path / "out", {"a": [a], "b": [b]}, vocab_size=300)
     assert (manifest.sources["a"].duplicates, manifest.sources["a"].empty) == (5, 2)
     assert manifest.sources["b"].duplicates == 3
-    everything = [t for s in "ab" for split in ("train", "valid") for t in stored_documents(tmp_path / "out", s, split)]
+    everything = [
+        t for s in "ab" for split in ("train", "valid") for t in stored_documents(tmp_path / "out", s, split)
+    ]
     assert sorted(everything) == sorted(texts + chinese(10, 30))
 
 
-@pytest.mark.parametrize("text", ["\n\n".join(english(5)), "word " * 900, "字" * 500], ids=["book", "line", "word"])
+@pytest.mark.parametrize(
+    "text", ["\n\n".join(english(5)), "word " * 900, "字" * 500], ids=["book", "line", "word"]
+)
 def test_a_single_document_is_cut_so_that_it_can_be_split(tmp_path: Path, text: str):
     (tmp_path / "book.txt").write_text(text, "utf-8")
     manifest = prepare(tmp_path / "out", {"book": [tmp_path / "book.txt"]}, vocab_size=300)
@@ -130,24 +133,31 @@ def test_spelled_out_special_tokens_stay_text(tmp_path: Path):
     assert (ids == dataset.manifest.tokenizer.eos_id).sum() == 5
 
 
-def test_one_huge_line_takes_bounded_memory(tmp_path: Path):
-    """A 50 MB line, in a process of its own: little more than twice the text above the imports."""
-    line = json.dumps({"text": "一行 of text without an end, 没有尽头 " * 1_100_000}, ensure_ascii=False)
-    (tmp_path / "a.jsonl").write_text(line, "utf-8")
-    assert (tmp_path / "a.jsonl").stat().st_size > 50e6
-    write_jsonl(tmp_path / "b.jsonl", english(5))
+@pytest.mark.slow
+def test_one_line_of_50_megabytes_takes_bounded_memory(tmp_path: Path):
+    line = json.dumps({"text": "一行 of text without an end, 没有尽头 " * 1_140_000}, ensure_ascii=False)
+    (tmp_path / "huge.jsonl").write_text(f'{line}\n{{"text": "b"}}\n', "utf-8")
+    assert (tmp_path / "huge.jsonl").stat().st_size > 50e6
+    small = write_jsonl(tmp_path / "small.jsonl", english(20))
+    prepare(tmp_path / "small", {"en": [small]}, vocab_size=300)
     code = (
         "import resource, sys; from pathlib import Path; from growlm.data.prepare import prepare\n"
-        "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "m = prepare(Path(sys.argv[1]), {'a': sys.argv[2:]}, tokenizer=Path(sys.argv[4]))\n"
-        "print(sum(s.bytes for s in m.sources['a'].splits.values()))\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) // 1024)"
+        "out, text, tokenizer = map(Path, sys.argv[1:])\n"
+        "m = prepare(out, {'en': [text]}, tokenizer=tokenizer)\n"
+        "print(sum(s.bytes for s in m.sources['en'].splits.values()))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
-    ...
+    paths = [tmp_path / "out", tmp_path / "huge.jsonl", tmp_path / "small" / "tokenizer.json"]
+    run = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    size, peak_mib = map(int, run.stdout.split())
+    assert size == len(json.loads(line)["text"].encode()) + 1
+    assert peak_mib < 800
 
 
 def test_ids_of_large_vocabularies_are_32_bit(tmp_path: Path):
-    ranks = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tokenizer" / "cl100k_base.tiktoken"
+    ranks = (
+        Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tokenizer" / "cl100k_base.tiktoken"
+    )
     if not ranks.exists():
         pytest.skip("no file of cl100k ranks here")
     path = write_jsonl(tmp_path / "a.jsonl", english(4) + chinese(4))

@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-WORDS = "the river and a mountain of light walked over old stones while seven birds sang home".split()
+WORDS = ("the", "river", "and", "a", "mountain", "of", "light", "walked", "over", "old", "stones", "sang")
 HAN = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏闰余成岁律吕调阳云腾致雨露结为霜"
 
 

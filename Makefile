@@ -1,0 +1,28 @@
+# Two commands: `make demo` does the whole job on real text, `make test` passes every test.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test slow lint clean
+
+demo: $(VENV)/.ready
+	$(RUN)/growlm demo $(if $(DATA),--data $(DATA)) --fresh
+
+test: $(VENV)/.ready
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/basedpyright --level error
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m slow
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("GrowLM needs Python >= 3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,23 @@
+"""An allocator setting that is worth a quarter to a half of the speed of training on CPU. No torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+SETTINGS = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def use_tuned_malloc(argv: list[str]) -> None:
+    """Restart this process once so that glibc keeps its memory. Call before importing torch.
+
+    By default glibc gives every large buffer back to the system at each step, and page faults eat the
+    time (benchmarks/cpu_train.py). Only the environment of a new process can change it.
+    """
+    if sys.platform == "linux" and not any(name in os.environ for name in SETTINGS):
+        os.environ.update(SETTINGS)
+        os.execv(sys.executable, [sys.executable, "-m", "growlm", *argv])

@@ -1,0 +1,245 @@
+"""Each kind of bad input: one clear error with its place, and nothing written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from growlm.data.prepare import prepare
+from growlm.errors import DataError, DiskError, LockError, RecipeError
+from growlm.testing.faults import VARIABLE
+from tests.data.texts import chinese, english, folder_bytes, write_jsonl
+
+
+def refused(folder: Path, error: type[Exception], *expected: str, path: str | Path, **options) -> None:
+    """Preparing `path` (beside a good source) raises this, says that, and leaves nothing behind."""
+    good = write_jsonl(folder / "good.jsonl", english(4))
+    before = folder_bytes(folder)
+    with pytest.raises(error) as caught:
+        prepare(folder / "out", {"good": [good], "bad": [path]}, vocab_size=300, **options)
+    for words in expected:
+        assert words in str(caught.value)
+    assert folder_bytes(folder) == before
+    assert not any("out" in path.name for path in folder.iterdir())
+
+
+def gbk(path: Path) -> None:
+    path.write_bytes(b"plain\n" + "".join(chinese(3)).encode("gbk"))
+
+
+def gbk_far(path: Path) -> None:
+    path.write_bytes("字".encode() * 400_001 + "汉语拼音".encode("gbk"))
+
+
+def half_character(path: Path) -> None:
+    path.write_bytes("end 字".encode()[:-1])
+
+
+def cut_gzip(path: Path) -> None:
+    path.write_bytes(gzip.compress("\n".join(english(200)).encode())[:-40])
+
+
+TEXTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
+    "empty file": ("a.txt", lambda p: p.write_bytes(b""), ["'bad' is empty", "a.txt"]),
+    "white space": ("a.md", lambda p: p.write_text(" \n\n \t"), ["'bad' is empty"]),
+    "zero byte": ("a.txt", lambda p: p.write_bytes(b"text\0more"), ["binary", "a.txt: byte 4"]),
+    "random bytes": ("a.txt", lambda p: p.write_bytes(b"\x7fELF\xff\x00\x80"), ["binary", "byte 5"]),
+    "GBK": ("a.txt", gbk, ["not UTF-8", "a.txt: byte 6", "looks like GB18030", "iconv -f GB18030"]),
+    "GBK far inside": ("a.txt", gbk_far, ["not UTF-8", "a.txt: byte 1200003", "GB18030"]),
+    "GBK JSON": (
+        "a.jsonl",
+        lambda p: p.write_bytes('{}\n{"text": "汉语"}'.encode("gbk")[3:]),
+        [":1: byte 10"],
+    ),
+    "UTF-16": ("a.txt", lambda p: p.write_text("hello", "utf-16"), ["not UTF-8", "iconv -f UTF-16"]),
+    "half a character": ("a.txt", half_character, ["not UTF-8", "a.txt: byte 4"]),
+    "cut gzip": ("a.txt.gz", cut_gzip, ["damaged or cut short", "a.txt.gz"]),
+    "not gzip": ("a.jsonl.gz", lambda p: p.write_bytes(b"plain"), ["damaged or cut short"]),
+    "broken JSON": (
+        "a.jsonl",
+        lambda p: p.write_text('{"text": "a"}\n\n{"text": "b"'),
+        ["a.jsonl:3", "JSON"],
+    ),
+    "JSON list": ("a.jsonl", lambda p: p.write_text('["a"]'), ["a.jsonl:1", "no field `text`", "a list"]),
+    "no field": ("a.jsonl", lambda p: p.write_text('{"content": "a"}'), ["a.jsonl:1", "it has 'content'"]),
+    "null text": ("a.jsonl", lambda p: p.write_text('{"text": null}'), ["a.jsonl:1", "no field `text`"]),
+    "half a surrogate": (
+        "a.jsonl",
+        lambda p: p.write_text('{"text": "a\\ud800"}'),
+        ["a.jsonl:1", "character 1"],
+    ),
+    "unknown extension": ("a.pdf", lambda p: p.write_bytes(b"%PDF"), ["'a.pdf'", ".jsonl"]),
+    "one short document": (
+        "a.jsonl",
+        lambda p: p.write_text('{"text": "a"}'),
+        ["too few different documents"],
+    ),
+    "not Parquet": (
+        "a.parquet",
+        lambda p: p.write_bytes(b"PAR1"),
+        ["Parquet file cannot be read", "a.parquet"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_bad_text_is_refused(tmp_path: Path, case: str):
+    name, write, expected = TEXTS[case]
+    write(tmp_path / name)
+    refused(tmp_path, DataError, *expected, path=tmp_path / name)
+
+
+def test_nothing_there_is_refused(tmp_path: Path):
+    refused(tmp_path, DataError, "no text here", "missing", path=tmp_path / "missing")
+    (tmp_path / "void").mkdir()
+    refused(tmp_path, DataError, "no text here", path=tmp_path / "void")
+    refused(tmp_path, DataError, "no text here", path=tmp_path / "*.nothing")
+
+
+def test_unreadable_file_is_refused(tmp_path: Path):
+    (tmp_path / "folder.txt").symlink_to(tmp_path / "loop.txt")
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "folder.txt")
+    refused(tmp_path, DataError, "cannot be read", "loop.txt", path=tmp_path / "loop.txt")
+    if os.geteuid() != 0:
+        (tmp_path / "secret.txt").write_text("text")
+        (tmp_path / "secret.txt").chmod(0)
+        with pytest.raises(DataError, match="cannot be read"):
+            prepare(tmp_path / "out", {"bad": [tmp_path / "secret.txt"]})
+
+
+def test_parquet_without_text_is_refused(tmp_path: Path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"body": ["a", "b"]}), tmp_path / "a.parquet")
+    refused(tmp_path, DataError, "no column `text`", "its columns are body", path=tmp_path / "a.parquet")
+    parquet.write_table(pyarrow.table({"text": ["a", None]}), tmp_path / "b.parquet")
+    refused(tmp_path, DataError, "A row has no text", "b.parquet: row 1", path=tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize(("module", "name"), [("zstandard", "a.jsonl.zst"), ("pyarrow.parquet", "a.parquet")])
+def test_missing_extra_says_how_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / name).write_bytes(b"")
+    refused(tmp_path, DataError, 'pip install "growlm[data]"', path=tmp_path / name)
+
+
+def tokenizer_json(folder: Path, change: Callable[[dict], None]) -> Path:
+    """A tokenizer.json that was good before `change`."""
+    good = write_jsonl(folder / "text.jsonl", english(4))
+    prepare(folder / "first", {"en": [good]}, vocab_size=300)
+    content = json.loads((folder / "first" / "tokenizer.json").read_text())
+    change(content)
+    path = folder / "changed.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+BAD_TOKENIZERS: dict[str, tuple[Callable[[dict], None], str]] = {
+    "two tokens with one id": (lambda t: t["model"]["vocab"].update({"a": 70, "b": 70}), "no bijection"),
+    "too large": (lambda t: t["model"]["vocab"].update({"zebra": 10**9}), "ids are too large"),
+    "not a tokenizer": (lambda t: t.clear(), "cannot be read"),
+    "lower-cased": (lambda t: t.update(normalizer={"type": "Lowercase"}), "loses text"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TOKENIZERS)
+def test_bad_tokenizer_is_refused(tmp_path: Path, case: str):
+    change, words = BAD_TOKENIZERS[case]
+    path = tokenizer_json(tmp_path, change)
+    with pytest.raises(DataError, match=words):
+        prepare(tmp_path / "out", {"en": [tmp_path / "text.jsonl"]}, tokenizer=path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_flags_are_refused(tmp_path: Path):
+    good = write_jsonl(tmp_path / "text.jsonl", english(4))
+    cases: list[tuple[dict[str, list[Path]], dict[str, Any]]] = [
+        ({}, {}),
+        ({"a/b": [good]}, {}),
+        ({"en": [good]}, {"validation_share": 0.0}),
+        ({"en": [good]}, {"vocab_size": 100}),
+    ]
+    for sources, options in cases:
+        with pytest.raises(RecipeError, match="fix:"):
+            prepare(tmp_path / "out", sources, **options)
+        assert not (tmp_path / "out").exists()
+
+
+def test_other_folders_are_never_overwritten_and_prepared_ones_are_replaced(tmp_path: Path):
+    good = write_jsonl(tmp_path / "text.jsonl", english(4))
+    out = tmp_path / "out"
+    out.mkdir()
+    prepare(out, {"en": [good]}, vocab_size=300)
+    first = folder_bytes(out)
+    prepare(out, {"en": [good]}, vocab_size=280)
+    assert folder_bytes(out) != first
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["out", "text.jsonl"]
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.txt").write_text("precious")
+    for other in (thesis, thesis / "chapter.txt"):
+        with pytest.raises(DataError, match="not written by `growlm data prepare`"):
+            prepare(other, {"en": [good]}, vocab_size=300)
+    assert (thesis / "chapter.txt").read_text() == "precious"
+
+
+def test_full_disk_leaves_the_old_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    good = write_jsonl(tmp_path / "text.jsonl", english(40))
+    prepare(tmp_path / "out", {"en": [good]}, vocab_size=300)
+    before = folder_bytes(tmp_path)
+    monkeypatch.setenv(VARIABLE, "data.write:enospc@3")
+    with pytest.raises(DiskError, match="disk is full"):
+        prepare(tmp_path / "out", {"en": [good]}, vocab_size=280, shard_bytes=1000)
+    assert folder_bytes(tmp_path) == before
+
+
+def test_place_that_cannot_be_written_is_refused(tmp_path: Path):
+    good = write_jsonl(tmp_path / "text.jsonl", english(4))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DiskError, match="cannot be written"):
+        prepare(tmp_path / "file" / "out", {"en": [good]}, vocab_size=300)
+    with pytest.raises(DiskError, match="cannot be written"):  # not even by root
+        prepare(Path("/proc/growlm/out"), {"en": [good]}, vocab_size=300)
+
+
+def test_two_preparations_of_one_folder_do_not_mix(tmp_path: Path):
+    from growlm.data.folder import whole_folder
+
+    good = write_jsonl(tmp_path / "text.jsonl", english(4))
+    with whole_folder(tmp_path / "out") as folder:
+        with pytest.raises(LockError, match="Another process"):
+            prepare(tmp_path / "out", {"en": [good]}, vocab_size=300)
+        (folder / "manifest.json").write_text("{}")
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_what_a_killed_preparation_left_is_cleared(tmp_path: Path):
+    good = write_jsonl(tmp_path / "text.jsonl", english(4))
+    (tmp_path / ".out.preparing" / "en").mkdir(parents=True)
+    (tmp_path / ".out.preparing" / "en" / "train-00000.bin").write_bytes(b"half")
+    prepare(tmp_path / "out", {"en": [good]}, vocab_size=300)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["out", "text.jsonl"]
+
+
+def test_text_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from growlm.data import prepare as module
+
+    path = write_jsonl(tmp_path / "text.jsonl", english(10))
+    decide = module.decide
+
+    def decide_and_change(*args) -> None:
+        decide(*args)
+        write_jsonl(path, [*english(9), "another one"])
+
+    monkeypatch.setattr(module, "decide", decide_and_change)
+    with pytest.raises(DataError, match="changed while it was read") as caught:
+        prepare(tmp_path / "out", {"en": [path]}, vocab_size=300)
+    assert "document 10" in str(caught.value)
