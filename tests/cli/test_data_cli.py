@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from growlm.cli.data import app
+from growlm.errors import RecipeError
+from tests.data.texts import chinese, english, write_jsonl
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    en = write_jsonl(folder / "en.jsonl", [*english(20), english(1)[0]])
+    one, two = (write_jsonl(folder / f"zh{i}.jsonl", chinese(10, seed=i)) for i in range(2))
+    flags = ["--source", f"en={en}", "--source", f"zh={one}", "--source", f"zh={two}", "--vocab-size", 300]
+    summary = json.loads(run("prepare", folder / "out", *flags, "--json"))
+    assert {name: source["files"] for name, source in summary["sources"].items()} == {"en": 1, "zh": 2}
+    assert summary["sources"]["en"]["duplicates"] == 1
+    return folder / "out"
+
+
+def test_prepare_ends_with_a_table(out: Path, tmp_path: Path):
+    printed = run(
+        "prepare", tmp_path / "again", "--source", f"en={out.parent / 'en.jsonl'}", "--vocab-size", 300
+    )
+    assert "source" in printed.splitlines()[0]
+    assert "left out 1 copies" in printed
+    assert f"written to {tmp_path / 'again'}" in printed
+
+
+def test_inspect_shows_counts_and_decoded_pieces(out: Path):
+    printed = run("inspect", out, "--verify", "--n", 2)
+    assert "every block of every shard" in printed
+    assert printed.count("[en train, token") == printed.count("[zh train, token") == 2
+    assert "Story" in printed
+    assert "章" in printed
+
+
+def test_inspect_for_scripts(out: Path):
+    found = json.loads(run("inspect", out, "--source", "zh", "--split", "valid", "--n", 1, "--json"))
+    assert list(found["pieces"]) == ["zh"]
+    assert "章" in found["pieces"]["zh"][0]["text"]
+    assert found["sources"]["zh"]["splits"]["valid"]["tokens"] > 0
+    assert len(found["fingerprint"]) == 32
+
+
+@pytest.mark.parametrize("flags", [["--source", "em"], ["--split", "test"]])
+def test_inspect_of_what_is_not_there(out: Path, flags: list[str]):
+    with pytest.raises(RecipeError, match="There is no"):
+        run("inspect", out, *flags)
+
+
+@pytest.mark.parametrize("flag", ["en", "=x", "en="])
+def test_source_without_name_or_path(tmp_path: Path, flag: str):
+    with pytest.raises(RecipeError, match="is no source"):
+        run("prepare", tmp_path / "out", "--source", flag)
