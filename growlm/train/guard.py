@@ -52,10 +52,6 @@ class SpikeGuard:
                 return f"{name} {value:.4g} is {sigmas:.1f} robust sigmas above its median"
         return None
 
-    def new_stage(self) -> None:
-        """Forget the history: another model has other losses."""
-        self.losses, self.grad_norms, self.skips_in_row = [], [], 0
-
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {"losses": self.losses, "grad_norms": self.grad_norms, "skips_in_row": self.skips_in_row}

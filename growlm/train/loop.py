@@ -32,6 +32,7 @@ def train_stage(session: Session, state: TrainState) -> None:
     steps in a row had to be skipped; DiskError when the last save fails.
     """
     stage = session.recipe.stages[state.progress.stage]
+    more = state.progress.stage + 1 < len(session.recipe.stages)
     state.model.compute_dtype = DTYPES[session.recipe.train.precision]
     while state.progress.stage_step < stage.steps:
         started = time.perf_counter()
@@ -41,11 +42,13 @@ def train_stage(session: Session, state: TrainState) -> None:
         if last or _evaluation_is_due(session, state):
             evaluate(session, state)
         state.progress.train_seconds += time.perf_counter() - started
-        _stop_if_asked(session, state)
-        if not last and _save_is_due(session, state):
+        stop = _why_stop(session, state)
+        if last or stop:
+            save(session, state, "before_growth" if last and more else None)
+        elif _save_is_due(session, state):
             _save_or_go_on(session, state)
-    more = state.progress.stage + 1 < len(session.recipe.stages)
-    save(session, state, "before_growth" if more else None)
+        if stop and (more or not last):
+            raise stop
 
 
 def step(session: Session, state: TrainState, started: float) -> None:
@@ -161,19 +164,18 @@ def _rewarm(session: Session, state: TrainState) -> dict[int, float] | None:
     return {state.lineage[-1]["update"]: (p.stage_step + 1) / steps}
 
 
-def _stop_if_asked(session: Session, state: TrainState) -> None:
-    """Save and raise Preempted on a signal or at the cost limit."""
-    limit, cost = session.recipe.budget.max_cost, session.cost(state.progress.train_seconds)
-    why = f"received {session.stop.name}" if session.stop else ""
-    if limit is not None and cost is not None and cost >= limit:
-        why = f"the run has cost {cost:.2f} {session.recipe.budget.currency}, the limit is {limit:.2f}"
-    if why:
-        save(session, state)
-        raise Preempted(
-            f"stopped at step {state.progress.step}: {why}",
-            fix="run the same command again to continue"
-            + (" with a higher budget.max_cost" if limit else ""),
+def _why_stop(session: Session, state: TrainState) -> Preempted | None:
+    """The reason to stop after this step: a signal, or the cost limit."""
+    budget, cost = session.recipe.budget, session.cost(state.progress.train_seconds)
+    what = f"stopped at step {state.progress.step}"
+    if session.stop:
+        return Preempted(f"{what}: received {session.stop.name}", fix="the same command continues")
+    if budget.max_cost is not None and cost is not None and cost >= budget.max_cost:
+        return Preempted(
+            f"{what}: the run has cost {cost:.2f} {budget.currency}, the limit is {budget.max_cost:.2f}",
+            fix="run the same command with a higher budget.max_cost to continue",
         )
+    return None
 
 
 def _record_step(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
@@ -27,6 +26,9 @@ from growlm.train.signals import StopRequest
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
+Data = tuple[TokenDataset, Mixture, Tokenizer]
+Replay = dict[int, tuple[float | None, float | None]]
+
 
 @dataclass
 class Session:
@@ -43,7 +45,7 @@ class Session:
     console: Console
     stop: StopRequest
     peak_tflops: float
-    replay: dict[int, tuple[float | None, float | None]] = field(default_factory=dict)
+    replay: Replay = field(default_factory=dict)
     """Losses and gradient norms that an earlier incarnation recorded past the checkpoint, by step."""
     replayed: int = 0
     last_save: float = field(default_factory=time.monotonic)
@@ -97,8 +99,12 @@ def pick_device(recipe: Recipe) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and wanted != "cpu" else "cpu")
 
 
-def open_data(recipe: Recipe) -> tuple[TokenDataset, Mixture, Tokenizer]:
-    """The prepared data and the order in which this recipe draws it. Raises DataError, RecipeError."""
+def open_data(recipe: Recipe) -> Data:
+    """The prepared data and the order in which this recipe draws it.
+
+    Raises DataError, RecipeError: also for what would fail only in a later stage, such as a validation
+    text shorter than its context.
+    """
     dataset = TokenDataset.open(Path(recipe.data.path))
     smallest = min(recipe.model_config_of(i).vocab_size for i in range(len(recipe.stages)))
     if dataset.vocab_size > smallest:
@@ -111,7 +117,11 @@ def open_data(recipe: Recipe) -> tuple[TokenDataset, Mixture, Tokenizer]:
     spans = [
         Span(s.steps, s.batch_size, s.seq_len, recipe.mixture_of(i)) for i, s in enumerate(recipe.stages)
     ]
-    return dataset, Mixture(dataset, spans, recipe.seed), Tokenizer.load(dataset.tokenizer_path)
+    mixture = Mixture(dataset, spans, recipe.seed)
+    for span in spans:
+        for source in span.weights:
+            dataset.validation(source, span.seq_len, span.seq_len)
+    return dataset, mixture, Tokenizer.load(dataset.tokenizer_path)
 
 
 def peak_tflops(recipe: Recipe, device: torch.device) -> float:

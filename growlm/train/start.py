@@ -1,0 +1,174 @@
+"""How a command begins: from nothing, or from a checkpoint of the same run; anything else is refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import growlm
+from growlm.checkpoint.disk import free_bytes, human_bytes, write_atomic
+from growlm.checkpoint.store import Checkpoint
+from growlm.errors import CheckpointError, DriftError
+from growlm.model.parameters import n_parameters
+from growlm.plan.progress import total_tokens
+from growlm.recipe.changes import Change, recipe_diff
+from growlm.recipe.schema import Recipe
+from growlm.train.record import RECORD_NAME, read_record
+from growlm.train.session import Replay, Session, environment
+from growlm.train.state import STATE_BYTES, TrainState
+
+RECIPE_NAME = "recipe.json"
+
+
+def start(session: Session, accept_changes: bool) -> TrainState:
+    """The state to go on from, with the start and, if there is one, the resume on record.
+
+    Raises DriftError if recipe, data or tokenizer changed in a way the run cannot follow, CheckpointError
+    if every checkpoint is damaged or gone; then neither checkpoints nor recipe were touched.
+    """
+    checkpoint = session.store.latest_valid(lambda why: session.event(0, why, "warning"))
+    if checkpoint is None:
+        _refuse_if_ever_saved(session)
+        _begin(session, step=0)
+        return TrainState.fresh(session.recipe, session.device)
+    step = checkpoint.manifest.step
+    accepted = _judge_drift(session, checkpoint, accept_changes)
+    replay = _recorded_after(session.folder / RECORD_NAME, step)
+    _begin(session, step)
+    session.recorder.append("resume", step=step, path=checkpoint.path.name)
+    session.console.say(f"resuming at step {step} from {checkpoint.path.name}")
+    other = _differences(checkpoint, session)
+    for note in accepted + other:
+        session.event(step, note, "warning")
+    session.replay = {} if accepted or other else replay
+    return TrainState.load(checkpoint, session.recipe, session.device)
+
+
+def _begin(session: Session, step: int) -> None:
+    """Put the recipe and the start on record; warn now, not after days, that the disk is too small."""
+    recipe = session.recipe
+    write_atomic(session.folder / RECIPE_NAME, recipe.model_dump_json(indent=2).encode())
+    session.recorder.append(
+        "start",
+        step=step,
+        argv=sys.argv,
+        version=growlm.__version__,
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        device=str(environment(session.device, "")["device"]),
+        precision=recipe.train.precision,
+        name=recipe.name,
+        pid=os.getpid(),
+        price_per_hour=recipe.budget.price_per_hour,
+        currency=recipe.budget.currency,
+        peak_tflops=session.peak_tflops,
+        total_steps=sum(s.steps for s in recipe.stages),
+        total_tokens=total_tokens(recipe),
+    )
+    largest = max(n_parameters(recipe.model_config_of(i)) for i in range(len(recipe.stages)))
+    needed, free = 2 * STATE_BYTES * largest, free_bytes(session.folder)
+    if free < needed:
+        need, have = human_bytes(needed), human_bytes(free)
+        session.event(step, f"two checkpoints of the largest stage need {need}, {have} are free", "warning")
+
+
+def _refuse_if_ever_saved(session: Session) -> None:
+    """A run that was saved and has no checkpoint has lost them: it must not start over silently."""
+    saved = [r["step"] for r in read_record(session.folder / RECORD_NAME) if r["kind"] == "save"]
+    if saved:
+        raise CheckpointError(
+            f"This run was saved at step {max(saved)}, and its checkpoints are gone",
+            where=str(session.store.folder),
+            why="it will not start over silently",
+            fix="bring them back, or start over in another run folder",
+        )
+
+
+def _recorded_after(record: Path, step: int) -> Replay:
+    """Loss and gradient norm of the steps past a checkpoint that an earlier incarnation recorded."""
+    steps = (r for r in read_record(record) if r["kind"] == "step" and r["step"] > step)
+    return {r["step"]: (r["loss"], r["grad_norm"]) for r in steps}
+
+
+def _differences(checkpoint: Checkpoint, session: Session) -> list[str]:
+    """What of the environment that the bits depend on is not as it was."""
+    now = environment(session.device, session.recipe.train.precision)
+    before: dict[str, Any] = checkpoint.manifest.environment
+    return [
+        f"{key} was {before.get(key)}, is {now.get(key)}: the bits may differ from a straight run"
+        for key in sorted(now.keys() | before.keys())
+        if now.get(key) != before.get(key)
+    ]
+
+
+def _judge_drift(session: Session, checkpoint: Checkpoint, accept_changes: bool) -> list[str]:
+    """Refuse another tokenizer, other data, another recipe; what was accepted that changes the run."""
+    manifest = checkpoint.manifest
+    if manifest.tokenizer_hash != session.dataset.tokenizer_hash:
+        raise DriftError(
+            "the tokenizer is not the one this run was started with",
+            where=str(session.dataset.tokenizer_path),
+            why="its token ids mean other text than the model has learnt",
+            fix="point data.path at the data this run was started with, or start a new run",
+        )
+    accepted = []
+    if manifest.data_fingerprint != session.dataset.fingerprint:
+        if not accept_changes:
+            raise DriftError(
+                "the data is not what this run was started with",
+                where=session.recipe.data.path,
+                why="the batch of a step is a function of the data; its order would change",
+                fix="restore the data folder, or go on with the new data: --accept-changes",
+            )
+        accepted.append("the data changed: text may be repeated or left out")
+    stored = session.folder / RECIPE_NAME
+    if stored.exists():
+        old = Recipe.model_validate_json(stored.read_text(encoding="utf-8"))
+        changes = recipe_diff(old, session.recipe, manifest.stage)
+        _refuse_changes(changes, stored, accept_changes)
+        _refuse_shorter_stage(session.recipe, checkpoint)
+        accepted += [f"recipe changed: {_show(c)}" for c in changes if c.cls == "flag"]
+        for change in changes:
+            if change.cls == "free":
+                session.event(manifest.step, f"recipe changed: {_show(change)}")
+    return accepted
+
+
+def _refuse_changes(changes: list[Change], stored: Path, accept_changes: bool) -> None:
+    forbidden = [c for c in changes if c.cls == "forbidden"]
+    if forbidden:
+        raise DriftError(
+            "the recipe changed under the run: " + "; ".join(map(_show, forbidden)),
+            where=str(stored),
+            why="the weights or the order of the data so far follow from it",
+            fix="undo the change and put it into a new stage, or start a new run",
+        )
+    flagged = [c for c in changes if c.cls == "flag"]
+    if flagged and not accept_changes:
+        raise DriftError(
+            "the recipe changed under the run: " + "; ".join(map(_show, flagged)),
+            where=str(stored),
+            why="the run would go on differently",
+            fix="undo the change, or pass --accept-changes",
+        )
+
+
+def _refuse_shorter_stage(recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """A stage cannot end before where it is: the next one would draw text that was already seen."""
+    manifest = checkpoint.manifest
+    stage = recipe.stages[manifest.stage]
+    if stage.steps < manifest.stage_step:
+        raise DriftError(
+            f"stage {stage.name} has {stage.steps} steps, and {manifest.stage_step} of it are done",
+            where=f"stages.{stage.name}.tokens",
+            why="the next stage begins in the data where this one ends",
+            fix=f"write tokens = {manifest.stage_step * stage.tokens_per_step} or more",
+        )
+
+
+def _show(change: Change) -> str:
+    return f"{change.key}: {change.old} -> {change.new}"
