@@ -2,7 +2,8 @@
 
 Free: nothing that was trained depends on it. Flag: the run goes on differently, which needs
 `--accept-changes` and is logged. Forbidden: the weights or the data order so far would no longer
-follow from the recipe.
+follow from the recipe. The batch of a step is a function of the table of stages, so what a begun stage
+draws is forbidden too: a change of batch, context or mixture goes into a new stage.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ RUN: tuple[tuple[str, Class], ...] = (
     ("seed", "forbidden"),
     ("model.*", "forbidden"),
     ("data.path", "free"),  # the data's fingerprint is compared on its own
-    ("data.mixture*", "flag"),
+    ("data.mixture*", "free"),  # compared stage by stage, as each of them draws it
     ("optim.*", "flag"),
     ("schedule.*", "flag"),
     ("guard.*", "flag"),
@@ -40,10 +41,10 @@ STAGE: tuple[tuple[str, tuple[Class, Class, Class]], ...] = (
     ("tokens", ("forbidden", "flag", "free")),
     ("lr", ("forbidden", "flag", "free")),
     ("lr_policy", ("forbidden", "flag", "free")),
-    ("batch_size", ("forbidden", "flag", "free")),
+    ("batch_size", ("forbidden", "forbidden", "free")),
     ("micro_batch_size", ("free", "flag", "free")),
-    ("seq_len", ("forbidden", "flag", "free")),
-    ("mixture*", ("forbidden", "flag", "free")),
+    ("seq_len", ("forbidden", "forbidden", "free")),
+    ("mixture*", ("forbidden", "forbidden", "free")),
     ("*", ("forbidden", "forbidden", "flag")),  # shape and growth
 )
 
@@ -65,11 +66,14 @@ def recipe_diff(old: Recipe, new: Recipe, current_stage: int) -> list[Change]:
     `n_kv_heads` equal to `n_heads`) is no difference. `old` or `new` is None where a key is absent.
     """
     before, after = _effective(old), _effective(new)
-    return [
-        Change(_show(key, old, new), before.get(key), after.get(key), classify(key, current_stage))
-        for key in [*before, *(key for key in after if key not in before)]
-        if key not in before or key not in after or before[key] != after[key]
-    ]
+    other_units = _units(old) != _units(new)
+    changes = []
+    for key in [*before, *(key for key in after if key not in before)]:
+        if key not in before or key not in after or before[key] != after[key]:
+            moves_all = other_units and key[0] == "stages" and key[-1] == "seq_len"
+            cls = "forbidden" if moves_all else classify(key, current_stage)
+            changes.append(Change(_show(key, old, new), before.get(key), after.get(key), cls))
+    return changes
 
 
 def classify(key: Key, current_stage: int) -> Class:
@@ -82,13 +86,20 @@ def classify(key: Key, current_stage: int) -> Class:
     return next(classes[when] for pattern, classes in STAGE if fnmatchcase(name, pattern))
 
 
+def _units(recipe: Recipe) -> tuple[int, int]:
+    """The shortest and the longest context of all stages: the order of the whole run follows from them."""
+    lengths = [stage.seq_len for stage in recipe.stages]
+    return min(lengths), max(lengths)
+
+
 def _effective(recipe: Recipe) -> dict[Key, Any]:
-    """The leaves of a recipe with what a stage implies about its shape filled in."""
+    """The leaves of a recipe with what every stage implies or inherits filled in."""
     data = recipe.model_dump()
     for index, stage in enumerate(data["stages"]):
         config = recipe.model_config_of(index)
         stage["n_kv_heads"], stage["vocab_size"] = config.n_kv_heads, config.vocab_size
         stage["micro_batch_size"] = stage["micro_batch_size"] or stage["batch_size"]
+        stage["mixture"] = recipe.mixture_of(index)
         stage["growth"] = recipe.growth_of(index).model_dump()
     return leaves(data)
 

@@ -35,9 +35,11 @@ each difference belongs to one of three classes (the whole table is `growlm/reci
 
 - **free**, the run goes on: `budget`, `checkpoint`, `eval`, `train.device`; `tokens`, `lr`, batch, context
   and mixture of later stages.
-- **flag**, needs `--accept-changes` and is logged: `optim`, `schedule`, `guard`, mixtures, `train.precision`
-  and `train.threads`, the current stage's `tokens`, `lr`, batch and context; later shapes and growth.
-- **forbidden**, exit 78: `seed`, `model`, shapes and growth so far, what moves a past stage's data.
+- **flag**, needs `--accept-changes` and is logged: `optim`, `schedule`, `guard`, `train.precision` and
+  `train.threads`, the current stage's `tokens`, `lr` and micro-batch; later shapes and growth.
+- **forbidden**, exit 78: `seed`, `model`, shapes and growth so far, and what decides which text a begun
+  stage draws: its batch, context and mixture, and the shortest and longest context of the whole run. Put
+  such a change into a new stage.
 """
 
 

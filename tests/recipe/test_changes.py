@@ -20,7 +20,6 @@ CHANGES = [
     ("model.family=flm", 0, "model.family", "forbidden"),
     ("model.tied=false", 0, "model.tied", "forbidden"),
     ("data.path=elsewhere", 0, "data.path", "free"),
-    ("data.mixture.en=2.0", 0, "data.mixture.en", "flag"),
     ("optim.lr=2e-3", 0, "optim.lr", "flag"),
     ("optim.beta2=0.9", 1, "optim.beta2", "flag"),
     ("schedule.kind=cosine", 1, "schedule.kind", "flag"),
@@ -40,8 +39,10 @@ CHANGES = [
     ("stages.b.d_ff=96", 1, "stages.b.d_ff", "forbidden"),
     ("stages.a.d_ff=48", 1, "stages.a.d_ff", "forbidden"),
     ("stages.a.seq_len=32", 1, "stages.a.seq_len", "forbidden"),
-    ("stages.b.seq_len=32", 1, "stages.b.seq_len", "flag"),
-    ("stages.b.batch_size=8", 1, "stages.b.batch_size", "flag"),
+    ("stages.b.seq_len=32", 1, "stages.b.seq_len", "forbidden"),
+    ("stages.b.seq_len=32", 0, "stages.b.seq_len", "forbidden"),  # a new longest context: another order
+    ("stages.b.batch_size=8", 1, "stages.b.batch_size", "forbidden"),
+    ("stages.b.batch_size=8", 0, "stages.b.batch_size", "free"),
     ("stages.b.growth.operator=clone", 0, "stages.b.growth.operator", "flag"),
     ("stages.b.growth.operator=clone", 1, "stages.b.growth.operator", "forbidden"),
 ]
@@ -57,6 +58,29 @@ def test_no_change_and_values_written_out_are_no_difference(write: Write) -> Non
     old = load_recipe(write())
     same = ["stages.a.micro_batch_size=4", "stages.b.vocab_size=64", "stages.b.growth.moments=grow"]
     assert recipe_diff(old, load_recipe(write(), same), 1) == []
+
+
+def test_a_mixture_is_judged_where_it_is_drawn(write: Write) -> None:
+    def diff(new: list[str], stage: int, old: tuple[str, ...] = ()) -> dict[str, str]:
+        changes = recipe_diff(load_recipe(write(), list(old)), load_recipe(write(), [*old, *new]), stage)
+        return {change.key: change.cls for change in changes}
+
+    inherited = {"data.mixture.en": "free", "stages.a.mixture.en": "forbidden"}
+    assert diff(["data.mixture.en=2.0"], 0) == inherited | {"stages.b.mixture.en": "free"}
+    assert diff(["data.mixture.en=2.0"], 1) == inherited | {"stages.b.mixture.en": "forbidden"}
+    own = "stages.b.mixture={en = 3.0, zh = 1.0}"
+    assert diff([own], 0) == {"stages.b.mixture.en": "free"}
+    assert diff([own], 1) == {"stages.b.mixture.en": "forbidden"}
+    both = ("stages.a.mixture={en = 1.0, zh = 1.0}",)
+    assert diff(["data.mixture.en=2.0"], 1, both) == {"data.mixture.en": "free"}, "no stage draws it"
+
+
+def test_a_context_between_the_others_is_free_in_a_stage_to_come(write: Write) -> None:
+    text = write().read_text(encoding="utf-8")
+    longer = write(text + text[text.index('[[stages]]\nname = "b"') :].replace('"b"', '"c"'))
+    old = load_recipe(longer, ["stages.c.seq_len=64"])
+    new = load_recipe(longer, ["stages.c.seq_len=64", "stages.b.seq_len=32"])
+    assert [(change.key, change.cls) for change in recipe_diff(old, new, 0)] == [("stages.b.seq_len", "free")]
 
 
 def test_a_stage_added_at_the_end_needs_the_flag_and_a_removed_past_one_is_forbidden(write: Write) -> None:
