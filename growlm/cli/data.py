@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from growlm.data.dataset import TokenDataset
     from growlm.data.manifest import Manifest
+    from growlm.data.tokenizer import Tokenizer
 
 app = typer.Typer(help="Turn text into token shards, and look into them.", no_args_is_help=True)
 
@@ -63,13 +64,15 @@ def inspect(
 ) -> None:
     """Show what a folder of shards holds, with pieces of it decoded."""
     from growlm.data.dataset import TokenDataset
+    from growlm.data.tokenizer import Tokenizer
 
     dataset = TokenDataset.open(out)
     names = _known(dataset, source, split)
     if verify:
         dataset.verify()
     summary = _summary(dataset.manifest) | {"fingerprint": dataset.fingerprint, "verified": verify}
-    summary["pieces"] = {name: _pieces(dataset, name, split, n) for name in names}
+    tokenizer = Tokenizer.load(dataset.tokenizer_path)
+    summary["pieces"] = {name: _pieces(dataset, tokenizer, name, split, n) for name in names}
     typer.echo(json.dumps(summary, ensure_ascii=False) if as_json else _report(summary, split))
 
 
@@ -113,12 +116,9 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
 
 
 def _pieces(
-    dataset: TokenDataset, source: str, split: str, count: int, length: int = 96
+    dataset: TokenDataset, tokenizer: Tokenizer, source: str, split: str, count: int, length: int = 96
 ) -> list[dict[str, Any]]:
     """Decoded pieces at even distances in a stream."""
-    from growlm.data.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.load(dataset.tokenizer_path)
     total = dataset.tokens(source, split)
     length = min(length, total)
     starts = [i * (total - length) // max(1, count - 1) for i in range(count)]

@@ -6,6 +6,7 @@ import glob
 import gzip
 import importlib
 import io
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,8 +28,10 @@ def expand(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        matches = [Path(path)] if Path(path).exists() else sorted(map(Path, _glob(str(path))))
-        files = [file for match in matches for file in (_below(match) if match.is_dir() else [match])]
+        try:
+            files = _matches(Path(path))
+        except OSError as error:
+            raise _unreadable(Path(error.filename or path), error) from error
         if not files:
             raise DataError(
                 "There is no text here",
@@ -77,12 +80,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
             "A compressed file is damaged or cut short", where=str(path), why=str(error), fix="fetch it again"
         ) from error
     except OSError as error:
-        raise DataError(
-            "A source cannot be read",
-            where=str(path),
-            why=error.strerror or str(error),
-            fix="check that it is a file and readable for this user",
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def extra(module: str, path: Path) -> ModuleType:
@@ -97,16 +95,32 @@ def extra(module: str, path: Path) -> ModuleType:
         ) from error
 
 
-def _glob(pattern: str) -> list[str]:
-    return glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+def _matches(path: Path) -> list[Path]:
+    """The files that a path, a folder or a glob means."""
+    if path.exists():
+        return _below(path) if path.is_dir() else [path]
+    # Path.glob takes no absolute pattern
+    found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    return [file for match in found for file in (_below(match) if match.is_dir() else [match])]
 
 
 def _below(folder: Path) -> list[Path]:
     """Readable kinds of files below a folder, sorted by path, without hidden files and folders."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file()
-        and file.name.endswith(SUFFIXES)
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        "A source cannot be read",
+        where=str(path),
+        why=error.strerror or str(error),
+        fix="check that it is a file or folder and readable for this user",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from growlm.data.manifest import MANIFEST
 from growlm.errors import DataError, DiskError, LockError
+from growlm.testing.faults import fault_point
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -20,7 +21,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def whole_folder(out: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; when the block succeeds it becomes `out`, else it is removed.
 
-    An `out` that was prepared before is replaced.
+    An `out` that was prepared before is replaced; it is put back if the process died while doing so.
 
     Raises:
         DataError: `out` exists and is something else.
@@ -33,16 +34,19 @@ def whole_folder(out: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True, exist_ok=True)
         lock = _lock(temporary, out)
         try:
+            _put_back(old, out)
             _empty(temporary)
             yield temporary
             _sync(temporary)
             if out.exists():
                 shutil.rmtree(old, ignore_errors=True)
                 out.rename(old)
+                fault_point("data.between_renames")
             temporary.rename(out)
             _sync_names(out.parent)
             shutil.rmtree(old, ignore_errors=True)
         except BaseException:
+            _put_back(old, out)
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         finally:
@@ -74,6 +78,11 @@ def _lock(folder: Path, out: Path) -> int:
             fix="wait for it, or name another folder",
         ) from error
     return fd
+
+
+def _put_back(old: Path, out: Path) -> None:
+    if old.exists() and not out.exists():
+        old.rename(out)
 
 
 def _empty(folder: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,11 +109,16 @@ def test_unreadable_file_is_refused(tmp_path: Path):
     (tmp_path / "folder.txt").symlink_to(tmp_path / "loop.txt")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "folder.txt")
     refused(tmp_path, DataError, "cannot be read", "loop.txt", path=tmp_path / "loop.txt")
-    if os.geteuid() != 0:
-        (tmp_path / "secret.txt").write_text("text")
-        (tmp_path / "secret.txt").chmod(0)
-        with pytest.raises(DataError, match="cannot be read"):
-            prepare(tmp_path / "out", {"bad": [tmp_path / "secret.txt"]})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_file_and_folder_without_permission_are_refused(tmp_path: Path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "secret.txt").write_text("text")
+    for secret in (tmp_path / "open" / "secret.txt", tmp_path / "open"):
+        secret.chmod(0)
+        refused(tmp_path, DataError, "cannot be read", str(secret), path=tmp_path / "open")
+        secret.chmod(0o755)
 
 
 def test_parquet_without_text_is_refused(tmp_path: Path):
@@ -221,11 +228,21 @@ def test_two_preparations_of_one_folder_do_not_mix(tmp_path: Path):
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_what_a_killed_preparation_left_is_cleared(tmp_path: Path):
-    good = write_jsonl(tmp_path / "text.jsonl", english(4))
-    (tmp_path / ".out.preparing" / "en").mkdir(parents=True)
-    (tmp_path / ".out.preparing" / "en" / "train-00000.bin").write_bytes(b"half")
+@pytest.mark.parametrize("fault", ["data.write:kill@3", "data.between_renames:kill"])
+def test_a_kill_at_any_time_loses_nothing_and_leaves_nothing(tmp_path: Path, fault: str):
+    good = write_jsonl(tmp_path / "text.jsonl", english(40))
     prepare(tmp_path / "out", {"en": [good]}, vocab_size=300)
+    before = folder_bytes(tmp_path / "out")
+    code = (
+        "import sys; from pathlib import Path; from growlm.data.prepare import prepare\n"
+        "prepare(Path(sys.argv[1]), {'en': sys.argv[2:]}, vocab_size=280, shard_bytes=1000)"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "out", good]
+    killed = subprocess.run(command, env={**os.environ, VARIABLE: fault}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    with pytest.raises(DataError):  # the next run puts back what was there before it does anything else
+        prepare(tmp_path / "out", {"en": [good], "copy": [good]})
+    assert folder_bytes(tmp_path / "out") == before
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["out", "text.jsonl"]
 
 
