@@ -42,7 +42,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 def resolve_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Resolved:
     """Like `load_recipe`, with the origin of every value."""
     named = presets().get(str(path))
-    layers = read_layers(named if named and not Path(path).exists() else Path(path))
+    layers = read_layers(named if named and not Path(path).is_file() else Path(path))
     data: dict[str, Any] = {}
     for layer in layers:
         data = merge(data, layer.data)

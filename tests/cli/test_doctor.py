@@ -11,8 +11,9 @@ import typer
 
 from growlm.cli import probes
 from growlm.cli.doctor import doctor
-from growlm.cli.probes import MALLOC, Row, examine
+from growlm.cli.probes import Row, examine
 from growlm.train import peak
+from growlm.train.malloc import SETTINGS
 from growlm.train.peak import matmul_peak_tflops
 
 
@@ -66,11 +67,11 @@ def test_a_probe_that_breaks_is_a_row_not_a_crash(tmp_path: Path, monkeypatch: p
 def test_malloc_settings_are_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes.platform, "libc_ver", lambda: ("glibc", "2.36"))
     states = []
-    for set_here in ([], list(MALLOC)[:1], list(MALLOC)):
-        for name in MALLOC:
+    for set_here in ([], list(SETTINGS)[:1], list(SETTINGS)):
+        for name in SETTINGS:
             monkeypatch.delenv(name, raising=False)
         for name in set_here:
-            monkeypatch.setenv(name, MALLOC[name])
+            monkeypatch.setenv(name, SETTINGS[name])
         states += [row.state for row in examine(tmp_path) if row.name == "malloc"]
     assert states == ["ok", "warn", "ok"]
 

@@ -1,0 +1,46 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from growlm.data.prepare import prepare
+from growlm.recipe.load import load_recipe
+from growlm.recipe.schema import Recipe
+from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
+from tests.train.helpers import Outcome, straight_run
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus, prepared. Tests that change it copy it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    prepare(folder / "data", write_corpus(folder / "text"), vocab_size=VOCABULARY, validation_share=0.1)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def recipe(data: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeRecipe:
+    """`recipe("optim.lr=1e-3", ...)`: the tiny recipe with overrides."""
+    path = write_recipe(tmp_path_factory.mktemp("recipe") / "tiny.toml", data)
+    return lambda *overrides: load_recipe(path, overrides)
+
+
+@pytest.fixture(scope="session")
+def straight(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+    """`straight("train.precision=bf16", ...)`: what the recipe gives when nothing happens, computed once."""
+    known: dict[tuple[str, ...], Outcome] = {}
+
+    def outcome(*overrides: str) -> Outcome:
+        if overrides not in known:
+            known[overrides] = straight_run(recipe(*overrides), tmp_path_factory.mktemp("straight") / "run")
+        return known[overrides]
+
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MFU is not what these tests are about, and its probe takes a third of a second for every start."""
+    monkeypatch.setattr("growlm.train.supervisor.peak_tflops", lambda *_: 1.0)

@@ -1,0 +1,217 @@
+"""AdamW by parts, against torch and against an independent reference in fp64, element by element."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from growlm.model.decoder import Decoder
+from growlm.model.parameters import parameter_table
+from growlm.recipe.schema import OptimTable
+from growlm.recipe.shape import ModelConfig
+from growlm.train.optimizer import AdamW, Births
+
+CONFIG = ModelConfig(
+    family="flm", d_model=12, n_heads=4, n_kv_heads=2, head_dim=4, d_ff=20, n_layers=3, vocab_size=30
+)
+UNITS = {"vocab": 30, "d_model": 12, "q": 16, "kv": 8, "ffn": 20}
+BIRTHS: Births = {
+    "vocab": [[26, 30, 5]],
+    "d_model": [[8, 12, 3]],
+    "q": [[4, 8, 3], [12, 16, 3]],
+    "kv": [[4, 8, 5]],
+    "ffn": [[10, 15, 3], [15, 20, 5]],
+    "layers": [[1, 2, 4]],
+}
+YOUNGEST = 5
+
+
+def settings(**values: float) -> OptimTable:
+    return OptimTable.model_validate({"lr": 1.0, "weight_decay": 0.1} | values)
+
+
+def model_and_optimizer(config: ModelConfig, births: Births, **values: float) -> tuple[Decoder, AdamW]:
+    model = Decoder(config).init_weights(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.1)  # so that gains, biases and matrices all show a decay
+    return model, AdamW(model, settings(**values), births)
+
+
+def set_gradients(model: Decoder, update: int, size: float = 1.0) -> None:
+    generator = torch.Generator().manual_seed(update)
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, generator=generator) * size
+
+
+def element_births(name: str, config: ModelConfig, births: Births) -> np.ndarray:
+    """The update at which each element of a tensor was born: the youngest of row, column and block."""
+
+    def of(axis: str, unit: int) -> int:
+        return max(
+            (update for start, stop, update in births.get(axis, []) if start <= unit < stop), default=0
+        )
+
+    parameter = parameter_table(config)[name]
+    found = np.zeros(parameter.shape, dtype=int)
+    for place in np.ndindex(*parameter.shape):
+        born = [of(axis, unit) for axis, unit in zip(parameter.axes, place, strict=True)]
+        born += [] if parameter.layer is None else [of("layers", parameter.layer)]
+        found[place] = max(born)
+    return found
+
+
+class Reference:
+    """AdamW (1711.05101, algorithm 2) in fp64 with a step count for each element."""
+
+    def __init__(self, model: Decoder, births: Births, table: OptimTable) -> None:
+        self.table, self.config = table, model.config
+        self.weights = {n: p.detach().double().numpy().copy() for n, p in model.named_parameters()}
+        self.born = {n: element_births(n, model.config, births) for n in self.weights}
+        self.m = {n: np.zeros_like(w) for n, w in self.weights.items()}
+        self.v = {n: np.zeros_like(w) for n, w in self.weights.items()}
+
+    def step(self, lr: float, update: int, gradients: dict[str, Tensor]) -> None:
+        b1, b2 = self.table.beta1, self.table.beta2
+        for name, w in self.weights.items():
+            p, g = parameter_table(self.config)[name], gradients[name].double().numpy()
+            t = update - self.born[name]
+            w -= lr * p.lr_mult * self.table.weight_decay * p.wd_mult * w
+            self.m[name] = b1 * self.m[name] + (1 - b1) * g
+            self.v[name] = b2 * self.v[name] + (1 - b2) * g * g
+            m, v = self.m[name] / (1 - b1**t), self.v[name] / (1 - b2**t)
+            w -= lr * p.lr_mult * m / (np.sqrt(v) + self.table.eps * p.eps_mult)
+
+
+@pytest.mark.parametrize("family", ["flm", "llama"])
+@pytest.mark.parametrize("base", [None, 6])
+def test_every_element_follows_its_own_clock_and_multipliers(family: str, base: int | None) -> None:
+    config = CONFIG.with_(family=family, mup_base_d_model=base)
+    model, optimizer = model_and_optimizer(config, BIRTHS, eps=1e-2)
+    reference = Reference(model, BIRTHS, optimizer.settings)
+    for update in range(YOUNGEST + 1, YOUNGEST + 13):
+        set_gradients(model, update)
+        optimizer.step(1e-2, update)
+        reference.step(1e-2, update, {n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    for name, p in model.named_parameters():
+        np.testing.assert_allclose(p.detach().numpy(), reference.weights[name], rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(optimizer.exp_avg[name].numpy(), reference.m[name], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(optimizer.exp_avg_sq[name].numpy(), reference.v[name], rtol=1e-5)
+
+
+def test_without_births_it_is_torchs_fused_adamw_bit_for_bit() -> None:
+    model, optimizer = model_and_optimizer(CONFIG, {})
+    twin, _ = model_and_optimizer(CONFIG, {})
+    matrices = [p for p in twin.parameters() if p.dim() == 2]
+    vectors = [p for p in twin.parameters() if p.dim() == 1]
+    theirs = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=1e-2,
+        betas=(0.9, 0.95),
+        fused=True,
+    )
+    for update in range(1, 30):
+        for one in (model, twin):
+            set_gradients(one, update)
+        optimizer.step(1e-2, update)
+        theirs.step()
+    for name, p in model.named_parameters():
+        other = twin.get_parameter(name)
+        assert torch.equal(p, other)
+        assert torch.equal(optimizer.exp_avg[name], theirs.state[other]["exp_avg"])
+        assert torch.equal(optimizer.exp_avg_sq[name], theirs.state[other]["exp_avg_sq"])
+
+
+def test_a_tensor_without_births_is_not_touched_by_the_parts_of_others() -> None:
+    births: Births = {"ffn": BIRTHS["ffn"]}
+    model, optimizer = model_and_optimizer(CONFIG, births)
+    twin, whole = model_and_optimizer(CONFIG, {})
+    for update in range(6, 20):
+        for one, its in ((model, optimizer), (twin, whole)):
+            set_gradients(one, update)
+            its.step(1e-2, update)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, twin.get_parameter(name)) is ("ffn" not in parameter_table(CONFIG)[name].axes)
+
+
+def largest_moves(births: Births, gradient: Callable[[int, Tensor], Tensor]) -> list[float]:
+    """Largest |update| / lr of the rows 10.. of an FFN, in each of 20 updates after a growth at 1,000."""
+    model, optimizer = model_and_optimizer(CONFIG, births, beta2=0.999, weight_decay=0.0)
+    weight = model.get_parameter("blocks.0.mlp.up_proj.weight")
+    moves = []
+    for update in range(1001, 1021):
+        for p in model.parameters():
+            p.grad = gradient(update, p)
+        before = weight.detach().clone()
+        optimizer.step(1e-3, update)
+        moves.append((weight.detach() - before)[10:].abs().max().item() / 1e-3)
+    return moves
+
+
+def test_new_rows_take_no_more_than_the_learning_rate() -> None:
+    """growth.md, finding 3: zero moments under the tensor's old step count give up to 6.6 x lr."""
+
+    def steady(_: int, p: Tensor) -> Tensor:
+        return torch.ones_like(p)
+
+    def drifting(update: int, p: Tensor) -> Tensor:
+        return 1 + 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(update))
+
+    for gradient in (steady, drifting):
+        assert max(largest_moves({"ffn": [[10, 20, 1000]]}, gradient)) <= 1.1
+        assert max(largest_moves({}, gradient)) > 3, "the trap that the births avoid"
+
+
+def test_parts_become_whole_with_the_same_bits() -> None:
+    births: Births = {"ffn": [[7, 20, 3]], "d_model": [[5, 12, 3]]}
+    model, optimizer = model_and_optimizer(CONFIG, births, beta2=0.5, beta1=0.5)
+    twin, parted = model_and_optimizer(CONFIG, births, beta2=0.5, beta1=0.5)
+    nobody = {10**9: 0.5}  # a factor for a birth that does not exist: keeps the parts, changes nothing
+    for update in range(4, optimizer.mature + 12):
+        for one in (model, twin):
+            set_gradients(one, update)
+        optimizer.step(1e-2, update)
+        parted.step(1e-2, update, nobody)
+        whole = len(optimizer._current_parts("norm.weight", update, None)) == 1
+        assert whole is (update >= 3 + optimizer.mature)
+        for name, p in model.named_parameters():
+            assert torch.equal(p, twin.get_parameter(name)), (update, name)
+    assert 1.0 - 0.5**optimizer.mature == 1.0
+
+
+def test_a_rewarm_slows_the_new_part_and_nothing_else() -> None:
+    moved = []
+    for rewarm in (None, {5: 0.25}):
+        model, optimizer = model_and_optimizer(CONFIG, BIRTHS, weight_decay=0.0)
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        set_gradients(model, 6)
+        optimizer.step(1e-2, 6, rewarm)
+        moved.append({n: (p.detach() - before[n]).numpy() for n, p in model.named_parameters()})
+    for name, full in moved[0].items():
+        new = element_births(name, CONFIG, BIRTHS) == 5
+        np.testing.assert_array_equal(moved[1][name][~new], full[~new])
+        np.testing.assert_allclose(moved[1][name][new], 0.25 * full[new], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", ["flm", "llama"])
+def test_decay_only_where_the_table_says(family: str) -> None:
+    model, optimizer = model_and_optimizer(CONFIG.with_(family=family), {})
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step(0.5, 1)
+    for name, p in model.named_parameters():
+        vector = "norm" in name or name.endswith("bias")
+        assert torch.equal(p, before[name] if vector else before[name] * (1 - 0.5 * 0.1)), name
+
+
+def test_state_round_trips() -> None:
+    model, optimizer = model_and_optimizer(CONFIG, BIRTHS)
+    set_gradients(model, 6)
+    optimizer.step(1e-2, 6)
+    _, other = model_and_optimizer(CONFIG, BIRTHS)
+    other.load_state_dict(optimizer.state_dict())
+    for key, tensor in optimizer.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[key])
