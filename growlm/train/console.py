@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Self
 
 from rich.console import Console as RichConsole
@@ -37,14 +38,20 @@ class Console:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
         elif now or time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+            _print(text)
 
     def say(self, text: str) -> None:
         """A message that stays."""
         if self._live:
             self._rich.print(Text(text))
         else:
-            print(text, file=sys.stderr, flush=True)
+            _print(text)
+
+
+def _print(text: str) -> None:
+    """A line on stderr. A log on a full disk, or a terminal that is gone, must not stop the training."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def status_line(r: dict[str, Any], *, stages: int, left: float, since_save: float, currency: str) -> str:

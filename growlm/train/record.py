@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,12 @@ class Recorder:
         except OSError as error:
             if not self._warned:
                 self._warned = True
-                print(
-                    f"growlm: cannot write {self.path} ({error.strerror}); training goes on, the last "
-                    f"{self._waiting.maxlen} records are kept in memory and written when there is room.",
-                    file=sys.stderr,
-                )
+                with suppress(OSError):  # stderr may be a file on the same disk
+                    print(
+                        f"growlm: cannot write {self.path} ({error.strerror}); training goes on, the last "
+                        f"{self._waiting.maxlen} records are kept in memory and written when there is room.",
+                        file=sys.stderr,
+                    )
 
 
 class RecordReader:

@@ -14,9 +14,10 @@ from growlm.data.dataset import TokenDataset
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import CheckpointError, RecipeError
 from growlm.model.decoder import Decoder
-from growlm.recipe.schema import GrowthTable, Recipe
+from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.grow import Batch, grow_checkpoint
+from growlm.train.start import stored_recipe
 from growlm.train.state import MODEL_FILE, TrainState
 
 
@@ -48,18 +49,12 @@ def load_model(checkpoint: Checkpoint) -> Decoder:
     return model
 
 
-def run_recipe(checkpoint: Checkpoint) -> Recipe | None:
-    """The recipe of the run that a checkpoint lies in; None outside a run folder."""
-    stored = checkpoint.path.parent.parent / "recipe.json"
-    return Recipe.model_validate_json(stored.read_text(encoding="utf-8")) if stored.is_file() else None
-
-
 def find_tokenizer(checkpoint: Checkpoint, data: Path | None) -> Tokenizer:
     """The tokenizer a checkpoint was trained with, from `data` or the run's recipe; its hash must match.
 
     Raises CheckpointError when there is none or it is another one.
     """
-    recipe = run_recipe(checkpoint)
+    recipe = stored_recipe(checkpoint.path.parent.parent)
     folder = data or (Path(recipe.data.path) if recipe else None)
     if folder is None or not (folder / "tokenizer.json").is_file():
         raise CheckpointError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 import growlm
 from growlm.checkpoint.disk import free_bytes, human_bytes, write_atomic
@@ -46,6 +47,22 @@ def start(session: Session, accept_changes: bool) -> TrainState:
         session.event(step, note, "warning")
     session.replay = {} if accepted or other else replay
     return TrainState.load(checkpoint, session.recipe, session.device)
+
+
+def stored_recipe(folder: Path) -> Recipe | None:
+    """The recipe that a run folder remembers; None if it is no run folder. Raises CheckpointError."""
+    path = folder / RECIPE_NAME
+    try:
+        return Recipe.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            "the recipe that a run was started with cannot be read",
+            where=str(path),
+            why=error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error),
+            fix="bring it back, or remove it to go on with the recipe that is given, unchecked",
+        ) from error
 
 
 def _begin(session: Session, step: int) -> None:
@@ -125,11 +142,9 @@ def _judge_drift(session: Session, checkpoint: Checkpoint, accept_changes: bool)
                 fix="restore the data folder, or go on with the new data: --accept-changes",
             )
         accepted.append("the data changed: text may be repeated or left out")
-    stored = session.folder / RECIPE_NAME
-    if stored.exists():
-        old = Recipe.model_validate_json(stored.read_text(encoding="utf-8"))
+    if (old := stored_recipe(session.folder)) is not None:
         changes = recipe_diff(old, session.recipe, manifest.stage)
-        _refuse_changes(changes, stored, accept_changes)
+        _refuse_changes(changes, session.folder / RECIPE_NAME, accept_changes)
         _refuse_shorter_stage(session.recipe, checkpoint)
         accepted += [f"recipe changed: {_show(c)}" for c in changes if c.cls == "flag"]
         for change in changes:
