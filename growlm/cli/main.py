@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -77,5 +78,6 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     if os.environ.get("GROWLM_DEBUG") == "1":
         traceback.print_exc()
-    typer.secho(f"error: {message}", fg="red", err=True)
+    with suppress(OSError):  # a log on the full disk that the message is about must not cost the exit code
+        typer.secho(f"error: {message}", fg="red", err=True)
     sys.exit(code)
