@@ -131,6 +131,9 @@ class GuardTable(_Table):
     spike_sigmas: float = Field(
         8.0, gt=0, description="Skip a step whose loss or gradient norm is this many robust sigmas too high."
     )
+    spike_patience: int = Field(
+        3, ge=0, description="Spikes skipped in a row before such a step is applied, clipped, after all."
+    )
     window: int = Field(128, ge=16, description="Accepted steps that the median and MAD look back over.")
     grace_steps: int = Field(50, ge=0, description="Steps after a start or growth without the spike guard.")
     max_skips_in_row: int = Field(

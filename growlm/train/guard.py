@@ -24,10 +24,20 @@ class SpikeGuard:
         self.losses: list[float] = []
         self.grad_norms: list[float] = []
         self.skips_in_row = 0
+        self.spikes_in_row = 0
 
     def judge(self, loss: float, grad_norm: float, stage_step: int) -> str | None:
-        """Why this step must be skipped, or None; an accepted step enters the history."""
-        reason = self._reason(loss, grad_norm, stage_step)
+        """Why this step must be skipped, or None; an accepted step enters the history.
+
+        A spike that lasts over several batches is the model's, not the data's: skipping leaves the model
+        where it is, and every next batch spikes too. After `spike_patience` of them the step is applied,
+        clipped, which is what leads away from there (docs/log.md, 2026-11-22).
+        """
+        reason = _not_finite(loss, grad_norm)
+        if reason is None:
+            spike = self._spike(loss, grad_norm, stage_step)
+            self.spikes_in_row = self.spikes_in_row + 1 if spike else 0
+            reason = spike if self.spikes_in_row <= self.settings.spike_patience else None
         if reason:
             self.skips_in_row += 1
             return reason
@@ -36,11 +46,7 @@ class SpikeGuard:
         self.grad_norms = [*self.grad_norms, grad_norm][-self.settings.window :]
         return None
 
-    def _reason(self, loss: float, grad_norm: float, stage_step: int) -> str | None:
-        if not math.isfinite(loss):
-            return f"loss is {loss}"
-        if not math.isfinite(grad_norm):
-            return f"gradient norm is {grad_norm}"
+    def _spike(self, loss: float, grad_norm: float, stage_step: int) -> str | None:
         if stage_step < self.settings.grace_steps:
             return None
         for name, value, history in (
@@ -54,12 +60,23 @@ class SpikeGuard:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {"losses": self.losses, "grad_norms": self.grad_norms, "skips_in_row": self.skips_in_row}
+        return {
+            "losses": self.losses,
+            "grad_norms": self.grad_norms,
+            "skips_in_row": self.skips_in_row,
+            "spikes_in_row": self.spikes_in_row,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.losses, self.grad_norms = list(state["losses"]), list(state["grad_norms"])
-        self.skips_in_row = state["skips_in_row"]
+        self.skips_in_row, self.spikes_in_row = state["skips_in_row"], state["spikes_in_row"]
+
+
+def _not_finite(loss: float, grad_norm: float) -> str | None:
+    if not math.isfinite(loss):
+        return f"loss is {loss}"
+    return None if math.isfinite(grad_norm) else f"gradient norm is {grad_norm}"
 
 
 def _sigmas_above(value: float, history: list[float]) -> float:

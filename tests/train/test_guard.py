@@ -80,3 +80,14 @@ def test_a_restored_guard_decides_as_the_one_that_was_saved() -> None:
         assert other.judge(value, value, n) == reason
         skipped += reason is not None
     assert skipped == 11
+
+
+def test_a_spike_that_stays_is_applied_after_some_patience_and_one_that_passes_is_not() -> None:
+    guard = SpikeGuard(GuardTable.model_validate({"spike_patience": 3, "grace_steps": 0}))
+    for _ in range(32):
+        assert guard.judge(2.0, 1.0, 100) is None
+    verdicts = [guard.judge(2.0, 50.0, 100) is None for _ in range(6)]
+    assert verdicts == [False, False, False, True, True, True]
+    assert guard.judge(2.0, 1.0, 100) is None
+    assert guard.judge(2.0, 50.0, 100) is not None  # a new one: patience starts again
+    assert guard.judge(float("nan"), 1.0, 100) is not None
