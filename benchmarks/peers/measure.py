@@ -66,10 +66,10 @@ class Clock:
 
     probes: list[float] = field(default_factory=lambda: [probe()])
     ticks: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
+    losses: list[float | None] = field(default_factory=list)
 
-    def tick(self, loss: float = float("nan")) -> None:
-        """A step has ended with this loss."""
+    def tick(self, loss: float | None = None) -> None:
+        """A step has ended, with this loss if it is known."""
         self.ticks.append(time.perf_counter())
         self.losses.append(loss)
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from measure import Clock, Job, job, random_tokens
 from numpy.typing import NDArray
 
 from growlm.checkpoint.store import CheckpointStore
@@ -20,6 +19,8 @@ from growlm.train.record import Recorder
 from growlm.train.session import DTYPES, Session, peak_tflops
 from growlm.train.signals import StopRequest
 from growlm.train.state import TrainState
+
+from .measure import Clock, Job, job, random_tokens
 
 
 def recipe_of(j: Job) -> Recipe:

@@ -7,7 +7,6 @@ import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 
-from measure import Clock, Job, job, random_tokens
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import (  # pyright: ignore[reportMissingImports]
@@ -17,6 +16,8 @@ from transformers import (  # pyright: ignore[reportMissingImports]
     TrainerCallback,
     TrainingArguments,
 )
+
+from .measure import Clock, Job, job, random_tokens
 
 
 class RandomDataset(Dataset[dict[str, Tensor]]):

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import lightning as L  # noqa: N812  # pyright: ignore[reportMissingImports]
+import lightning as L  # pyright: ignore[reportMissingImports]
 import torch
 from litgpt.config import Config  # pyright: ignore[reportMissingImports]
 from litgpt.model import GPT  # pyright: ignore[reportMissingImports]
 from litgpt.pretrain import initialize_weights  # pyright: ignore[reportMissingImports]
 from litgpt.utils import chunked_cross_entropy, instantiate_torch_optimizer  # pyright: ignore[reportMissingImports]
-from measure import Clock, job, random_tokens
+
+from .measure import Clock, job, random_tokens
 
 
 def main() -> None:

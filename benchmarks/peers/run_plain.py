@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from measure import Clock, Job, job, random_tokens
 from torch import Tensor, nn
+
+from .measure import Clock, Job, job, random_tokens
 
 
 class Block(nn.Module):

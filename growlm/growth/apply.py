@@ -20,7 +20,7 @@ from torch import Tensor
 
 from growlm.growth.maps import NEW, AxisMap
 from growlm.growth.operators import Growth, LayerSource
-from growlm.model.init import init_rows, row_generator
+from growlm.model.init import init_rows, normal_rows
 from growlm.model.parameters import Parameter
 
 Kind = Literal["weight", "exp_avg", "exp_avg_sq"]
@@ -45,52 +45,53 @@ def grow_rows(
         return torch.zeros(shape)
     maps = [growth.maps[axis] for axis in parameter.axes]
     old = _gather(maps, parameter.at_layer(layer.source) if layer else parameter.name, start, stop, read)
-    old = old * _scale(growth, parameter, kind, start, stop).to(old.dtype)
+    old = _scaled(growth, parameter, kind, start, stop, old)
     if kind != "weight":
         return old
     old = _with_fresh(growth, parameter, old, start, stop, seed)
-    return _with_noise(growth, parameter, old, start, stop, seed)
+    return _with_noise(growth, parameter, old, start, seed)
 
 
 def _gather(maps: list[AxisMap], name: str, start: int, stop: int, read: ReadRows) -> Tensor:
     """Old entries at their new places, zero where NEW; consecutive source rows are read in one go."""
-    rows = maps[0].source[start:stop]
-    cut = np.flatnonzero((np.diff(rows) != 1) | (rows[:-1] == NEW)) + 1
-    pieces: list[Tensor] = []
-    for run in np.split(rows, cut):
-        pieces.append(
-            _columns(read(name, int(run[0]), int(run[-1]) + 1), maps) if run[0] != NEW else torch.empty(0)
-        )
-    whole = next((p for p in pieces if p.numel()), torch.zeros(1))
-    out = torch.zeros((stop - start, *(len(m) for m in maps[1:])), dtype=whole.dtype)
-    for run, at, piece in zip(np.split(rows, cut), [0, *cut.tolist()], pieces, strict=True):
-        if run[0] != NEW:
-            out[at : at + len(run)] = piece
-    return out
+    columns = maps[1:]
+    width = [len(m) for m in columns]
+    pieces = [
+        torch.zeros(count, *width) if first == NEW else _columns(read(name, first, first + count), columns)
+        for first, count in _runs_of(maps[0].source[start:stop])
+    ]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 def _columns(rows: Tensor, maps: list[AxisMap]) -> Tensor:
-    """Rows of an old matrix with their columns at their new places."""
-    if rows.dim() == 1 or maps[1].is_identity:
+    """Rows of an old tensor with their columns, if they have any, at their new places."""
+    if not maps or maps[0].is_identity:
         return rows
-    source = torch.from_numpy(np.maximum(maps[1].source, 0))
-    out = rows.index_select(1, source)
-    out[:, torch.from_numpy(maps[1].is_new)] = 0
-    return out
+    pieces = [
+        rows.new_zeros(len(rows), count) if first == NEW else rows[:, first : first + count]
+        for first, count in _runs_of(maps[0].source)
+    ]
+    return torch.cat(pieces, dim=1)
 
 
-def _scale(growth: Growth, parameter: Parameter, kind: Kind, start: int, stop: int) -> Tensor:
-    """Factor of every entry: shares of the reading axis for weights, of the others for moments."""
-    factor = np.ones(1)
+def _runs_of(source: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Runs of consecutive old indices, and of NEW ones, as (first, length)."""
+    step = np.where(source[:-1] == NEW, 0, 1)
+    edges = [0, *(np.flatnonzero(np.diff(source) != step) + 1).tolist(), len(source)]
+    return [(int(source[a]), b - a) for a, b in pairwise(edges)]
+
+
+def _scaled(growth: Growth, parameter: Parameter, kind: Kind, start: int, stop: int, rows: Tensor) -> Tensor:
+    """Rows times the shares of the reading axis (weights) or of the others (moments)."""
+    power = 2 if kind == "exp_avg_sq" else 1
     for dim, axis in enumerate(parameter.axes):
-        if (axis == parameter.reads) == (kind == "weight"):
-            share = growth.maps[axis].share
-            factor = factor * (share[start:stop, None] if dim == 0 and len(parameter.axes) == 2 else share)
-            if dim == 0 and len(parameter.axes) == 1:
-                factor = factor[start:stop]
-    if parameter.role == "gain":
-        factor = factor * (growth.gain_scale if kind == "weight" else 1 / growth.gain_scale)
-    return torch.from_numpy(factor**2 if kind == "exp_avg_sq" else factor)
+        share = growth.maps[axis].share if dim else growth.maps[axis].share[start:stop]
+        if (axis == parameter.reads) == (kind == "weight") and (share != 1).any():
+            factor = torch.from_numpy(share**power).to(rows.dtype)
+            rows = rows * (factor[:, None] if rows.dim() > dim + 1 else factor)
+    if parameter.role == "gain" and growth.gain_scale != 1:
+        rows = rows * (growth.gain_scale if kind == "weight" else growth.gain_scale**-power)
+    return rows
 
 
 def new_entries(growth: Growth, parameter: Parameter, start: int, stop: int) -> NDArray[np.bool_]:
@@ -127,9 +128,7 @@ def _zeroed(growth: Growth, parameter: Parameter, start: int, stop: int) -> NDAr
     return zero
 
 
-def _with_noise(
-    growth: Growth, parameter: Parameter, rows: Tensor, start: int, stop: int, seed: int
-) -> Tensor:
+def _with_noise(growth: Growth, parameter: Parameter, rows: Tensor, start: int, seed: int) -> Tensor:
     """Clone: noise on the columns that read copies, summing to zero over the copies of a unit."""
     if not growth.table.noise or growth.table.operator != "clone" or parameter.reads is None:
         return rows
@@ -137,13 +136,13 @@ def _with_noise(
     copies = np.bincount(source)
     if copies.max() == 1:
         return rows
+    noise = normal_rows(seed, f"{parameter.name}/noise", tuple(rows.shape), start).to(rows.dtype)
+    index = torch.from_numpy(source)
+    mean = noise.new_zeros(len(rows), len(copies)).index_add_(1, index, noise)
+    mean /= torch.from_numpy(copies).to(rows.dtype)
+    noise -= mean.index_select(1, index)
     scale = growth.table.noise * rows.square().mean(dim=1, keepdim=True).sqrt()
-    noise = np.empty(rows.shape)
-    for k, row in enumerate(range(start, stop)):
-        e = row_generator(seed, parameter.name + "/noise", row).standard_normal(len(source))
-        mean = np.bincount(source, weights=e) / copies
-        noise[k] = e - mean[source]
-    return rows + scale * torch.from_numpy(noise).to(rows.dtype)
+    return noise.mul_(scale).add_(rows)
 
 
 def grow_births(growth: Growth, births: dict[str, list[list[int]]], now: int) -> dict[str, list[list[int]]]:

@@ -22,7 +22,7 @@ from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, STATE_BYTES
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 2 << 20  # a few of these stay in the cache from reading to writing
 
 Batch = tuple[Tensor, Tensor]
 
