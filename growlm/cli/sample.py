@@ -21,12 +21,12 @@ def sample(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Continue prompts with the newest valid checkpoint of a run."""
-    from growlm.train.restore import find_checkpoint, find_tokenizer, load_model
+    from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model
     from growlm.train.validate import generate
 
     checkpoint = find_checkpoint(source)
     tokenizer = find_tokenizer(checkpoint, data)
-    model = load_model(checkpoint)
+    model = masked_model(checkpoint)
     texts = [
         generate(
             model,

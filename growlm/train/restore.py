@@ -18,7 +18,7 @@ from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.grow import Batch, grow_checkpoint
 from growlm.train.start import stored_recipe
-from growlm.train.state import MODEL_FILE, TrainState
+from growlm.train.state import TrainState, load_model
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
@@ -40,11 +40,9 @@ def find_checkpoint(path: Path) -> Checkpoint:
     return found
 
 
-def load_model(checkpoint: Checkpoint) -> Decoder:
-    """The model of a checkpoint, in fp32 on the CPU, with its mask if it was saved inside a ramp."""
-    manifest = checkpoint.manifest
-    model = Decoder(ModelConfig(**manifest.model))  # type: ignore[arg-type]
-    model.load_state_dict(checkpoint.load(MODEL_FILE))
+def masked_model(checkpoint: Checkpoint) -> Decoder:
+    """The model of a checkpoint as it was in training: masked, if it was saved inside a ramp."""
+    manifest, model = checkpoint.manifest, load_model(checkpoint)
     model.set_mask(TrainState.ramp_of(list(manifest.lineage), manifest.stage), manifest.mask)
     return model
 

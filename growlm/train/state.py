@@ -6,6 +6,8 @@ function of the step, the learning rate of the recipe, and the rest is saved.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from growlm.checkpoint.store import Checkpoint, CheckpointStore
+from growlm.errors import CheckpointError
 from growlm.model.decoder import Decoder
 from growlm.model.masks import Ramp
 from growlm.recipe.schema import Recipe
@@ -22,6 +25,29 @@ from growlm.train.optimizer import AdamW, Births
 
 MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
 STATE_BYTES = 12  # per parameter: fp32 weight and two fp32 moments
+
+
+def load_model(checkpoint: Checkpoint) -> Decoder:
+    """The model of a verified checkpoint, unmasked, in fp32 on the CPU.
+
+    Raises CheckpointError if its tensors do not fit.
+    """
+    with _must_fit(checkpoint):
+        model = Decoder(ModelConfig(**checkpoint.manifest.model))  # type: ignore[arg-type]
+        model.load_state_dict(checkpoint.load(MODEL_FILE))
+    return model
+
+
+@contextmanager
+def _must_fit(checkpoint: Checkpoint) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            "the tensors of a checkpoint do not fit the model in its manifest",
+            where=str(checkpoint.path),
+            why=str(error),
+        ) from error
 
 
 @dataclass
@@ -78,17 +104,15 @@ class TrainState:
     def load(cls, checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> TrainState:
         """The state that a verified checkpoint holds. Raises CheckpointError if its tensors do not fit."""
         manifest: Any = checkpoint.manifest
-        config = ModelConfig(**manifest.model)
-        model = Decoder(config)
-        model.load_state_dict(checkpoint.load(MODEL_FILE))
-        model.to(device)
+        model = load_model(checkpoint).to(device)
         optimizer = AdamW(model, recipe.optim, manifest.births)
-        optimizer.load_state_dict(checkpoint.load(OPTIMIZER_FILE))
+        with _must_fit(checkpoint):
+            optimizer.load_state_dict(checkpoint.load(OPTIMIZER_FILE))
         guard = SpikeGuard(recipe.guard)
         if manifest.guard:
             guard.load_state_dict(manifest.guard)
         progress = Progress(**{name: getattr(manifest, name) for name in asdict(Progress())})
-        return cls(config, model, optimizer, guard, progress, manifest.births, list(manifest.lineage))
+        return cls(model.config, model, optimizer, guard, progress, manifest.births, list(manifest.lineage))
 
     def save(
         self, store: CheckpointStore, facts: dict[str, Any], boundary: Literal["before_growth"] | None
