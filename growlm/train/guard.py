@@ -13,7 +13,8 @@ from typing import Any
 from growlm.recipe.schema import GuardTable
 
 MAD_TO_SIGMA = 1.4826  # for a normal distribution
-SMALLEST_SIGMA = 0.02  # of the median, so that a very quiet stretch does not make everything a spike
+# Of the median, so that a very quiet stretch does not make everything a spike; gradients are never quiet.
+SMALLEST_SIGMA = {"loss": 0.02, "gradient norm": 0.1}
 
 
 class SpikeGuard:
@@ -53,7 +54,7 @@ class SpikeGuard:
             ("loss", loss, self.losses),
             ("gradient norm", grad_norm, self.grad_norms),
         ):
-            sigmas = _sigmas_above(value, history)
+            sigmas = _sigmas_above(value, history, SMALLEST_SIGMA[name])
             if sigmas > self.settings.spike_sigmas:
                 return f"{name} {value:.4g} is {sigmas:.1f} robust sigmas above its median"
         return None
@@ -79,9 +80,9 @@ def _not_finite(loss: float, grad_norm: float) -> str | None:
     return None if math.isfinite(grad_norm) else f"gradient norm is {grad_norm}"
 
 
-def _sigmas_above(value: float, history: list[float]) -> float:
+def _sigmas_above(value: float, history: list[float], smallest: float) -> float:
     if len(history) < 16:
         return 0.0
     median = statistics.median(history)
     mad = statistics.median([abs(x - median) for x in history])
-    return (value - median) / max(MAD_TO_SIGMA * mad, SMALLEST_SIGMA * abs(median), 1e-12)
+    return (value - median) / max(MAD_TO_SIGMA * mad, smallest * abs(median), 1e-12)
