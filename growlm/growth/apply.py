@@ -1,7 +1,7 @@
 """Applying a growth to tensors, by rows: the same code in memory, on a shard, or on a checkpoint stream.
 
 Only the rows a slice comes from are read. With share s of the axis a weight reads (in) and the axes it
-writes (out), and G the gradient of the old weight (growth.md 3.6, checked in tests against autograd):
+writes (out), and G the gradient of the old weight (docs/growth.md; tests check it against autograd):
 
     weight'     = s_in  * weight         exp_avg'    = s_out   * exp_avg
                                          exp_avg_sq' = s_out^2 * exp_avg_sq
@@ -150,7 +150,7 @@ def grow_births(growth: Growth, births: dict[str, list[list[int]]], now: int) ->
 
     Births are [start, stop, update] runs per axis; "layers" likewise. An element's AdamW clock starts
     at the youngest of its row, column and block: torch keeps one step per tensor, which would give new
-    parts up to 6.6 x the learning rate (growth.md, finding 3).
+    parts up to 6.6 x the learning rate (docs/growth.md).
     """
     grown: dict[str, list[list[int]]] = {}
     for axis, mapping in growth.maps.items():

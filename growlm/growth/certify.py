@@ -127,7 +127,7 @@ def _layer_drift(growth: Growth, before: list[Tensor], after: list[Tensor]) -> l
 
 
 def gradient_map(growth: Growth, before: Decoder, after: Decoder) -> dict[str, Any]:
-    """Gradients of the grown model against the rule that grows the moments (`grow_rows`, growth.md 3.6).
+    """Gradients of the grown model against the rule that grows the moments (`grow_rows`).
 
     `max_error` is the largest deviation over entries that come from old ones, relative to the largest
     old gradient; `frozen_share` is the share of new entries whose gradient is exactly zero.
@@ -156,7 +156,7 @@ def symmetry_rank(growth: Growth, new: State) -> dict[str, dict[str, int]]:
     """Per axis with copies: units, and how many are distinguishable by their weights.
 
     Two copies whose rows and columns are equal in every tensor get equal gradients for ever and never
-    part ways (growth.md, finding 2). `distinct` < `units` means that. A key/value unit is told apart
+    part ways (docs/growth.md). `distinct` < `units` means that. A key/value unit is told apart
     by its own weights or by those of the queries it serves.
     """
     axes = {a for a, m in growth.maps.items() if len(np.unique(m.source[~m.is_new])) < int((~m.is_new).sum())}

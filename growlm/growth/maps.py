@@ -2,7 +2,7 @@
 
 For each new index of an axis: which old index it comes from (or NEW), and its `share`. A share is the
 part of the old unit's downstream weight that this copy carries: readers of the axis are multiplied by
-it, and by duality so are the gradients, hence the moments, of everything that writes it (growth.md 3.6).
+it, and by duality so are the gradients, hence the moments, of everything that writes it.
 """
 
 from __future__ import annotations

@@ -185,12 +185,12 @@ def check_growth(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> None
     if table.operator == "clone" and new.d_model % old.d_model:
         raise GrowthError(
             f"clone cannot take d_model from {old.d_model} to {new.d_model}",
-            why="norm statistics stay the same only if every unit is copied equally often (growth.md 3.3)",
+            why="norm statistics stay the same only if every unit is copied equally often",
             fix=f'use a multiple of {old.d_model}, or operator = "masked"',
         )
     if table.operator == "zero" and new.d_model > old.d_model and family_of(old).norm == "layer":
         raise GrowthError(
             f"zero cannot take d_model from {old.d_model} to {new.d_model} under LayerNorm",
-            why="zero-padding shifts the mean that LayerNorm subtracts, whatever its gain (growth.md 3.3)",
+            why="zero-padding shifts the mean that LayerNorm subtracts, whatever its gain",
             fix='use operator = "masked" (any size) or "clone" (multiples)',
         )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from growlm.model.attention import attention
+from growlm.model.gelu import linear_gelu
 from growlm.model.init import init_rows
 from growlm.model.loss import cross_entropy, head_logits
 from growlm.model.masks import Masks, Ramp
@@ -34,14 +35,17 @@ class Affine(nn.Module):
 class Linear(Affine):
     """y = x W^T + b in x's dtype."""
 
+    def cast(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias in the compute dtype."""
+        return self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        return F.linear(x, *self.cast(x.dtype))
 
 
 class Norm(Affine):
-    """LayerNorm or RMSNorm; under a mask the statistics weigh each unit by its mask (MSG, growth.md 1.2)."""
+    """LayerNorm or RMSNorm; under a mask the statistics weigh each unit by its mask (MSG, 2305.02869)."""
 
     def __init__(self, table: dict[str, Parameter], name: str, kind: str, eps: float) -> None:
         super().__init__(table, name)
@@ -103,13 +107,15 @@ class Mlp(nn.Module):
         self.down_proj = Linear(table, f"{name}.down_proj")
         self.activation = activation
 
-    def _act(self, x: Tensor) -> Tensor:
-        return F.silu(x) if self.activation == "silu" else F.gelu(x, approximate="tanh")
+    def _act(self, x: Tensor, layer: Linear) -> Tensor:
+        return F.silu(layer(x)) if self.activation == "silu" else linear_gelu(x, *layer.cast(x.dtype))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        up = self.up_proj(x)  # B T F
-        y = self._act(up) if self.gate_proj is None else self._act(self.gate_proj(x)) * up
+        if self.gate_proj is None:
+            y = self._act(x, self.up_proj)  # B T F
+        else:
+            y = self._act(x, self.gate_proj) * self.up_proj(x)
         return self.down_proj(y if mask is None else y * mask.to(y.dtype))
 
 

@@ -100,7 +100,7 @@ def n_parameters(config: ModelConfig) -> int:
 def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
     """Sizes, initialisation and multipliers of one slot.
 
-    muP with AdamW (scaling.md 1.1, after 2203.03466 table 8): for m = d_model / base width, hidden
+    muP with AdamW (2203.03466, table 8): for m = d_model / base width, hidden
     matrices have std/sqrt(m), lr/m, weight decay*m; AdamW's epsilon is /m everywhere. Without a base
     width m = 1. Residual writers start smaller by 1/sqrt(2 n_layers) (GPT-2).
     """

@@ -2,7 +2,7 @@
 
 Pairs are (i, i + E/2). xPos multiplies queries by zeta^(n/base) and keys by zeta^(-n/base), so a score
 between positions m and n decays as zeta^((m-n)/base). Positions are centred on the sequence: only
-differences matter, and the factors stay in range (flm-101b.md 3.4).
+differences matter, and the factors stay in range (as in the released FLM-101B model).
 """
 
 from __future__ import annotations

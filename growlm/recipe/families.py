@@ -69,7 +69,7 @@ def decoder(*, gated: bool, norm_bias: bool, qkv_bias: bool, out_bias: bool) -> 
 
 
 FAMILIES: dict[str, Family] = {
-    # FLM-101B: pre-LN GPT with biases, tanh GELU and xPos (flm-101b.md 1.1, 3.4).
+    # FLM-101B: pre-LN GPT with biases, tanh GELU and xPos (2309.03852).
     "flm": Family(
         slots=decoder(gated=False, norm_bias=True, qkv_bias=True, out_bias=True),
         norm="layer",

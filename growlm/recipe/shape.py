@@ -13,7 +13,7 @@ class ModelConfig:
     """One model: its axes and the constants of its forward pass. Immutable, JSON-able, no torch.
 
     The last four fields are *carried through growth* rather than recomputed: a zero-padded RMSNorm
-    needs a smaller epsilon, a duplicated tied model a smaller logit multiplier (growth.md 3.3).
+    needs a smaller epsilon, a duplicated tied model a smaller logit multiplier (docs/growth.md).
     """
 
     family: Family

@@ -1,7 +1,7 @@
 """Which steps are not applied. Decided before the moments are touched; the history is part of the state.
 
 Median and MAD instead of mean and deviation: one outlier in the window moves neither, and a NaN never
-enters it (frameworks.md D).
+enters it.
 """
 
 from __future__ import annotations

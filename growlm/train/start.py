@@ -72,7 +72,7 @@ def _begin(session: Session, step: int) -> None:
     session.recorder.append(
         "start",
         step=step,
-        argv=sys.argv,
+        argv=["growlm", *sys.argv[1:]],
         version=growlm.__version__,
         torch=torch.__version__,
         threads=torch.get_num_threads(),

@@ -151,7 +151,7 @@ def largest_moves(births: Births, gradient: Callable[[int, Tensor], Tensor]) -> 
 
 
 def test_new_rows_take_no_more_than_the_learning_rate() -> None:
-    """growth.md, finding 3: zero moments under the tensor's old step count give up to 6.6 x lr."""
+    """Zero moments under the tensor's old step count give up to 6.6 x lr."""
 
     def steady(_: int, p: Tensor) -> Tensor:
         return torch.ones_like(p)
