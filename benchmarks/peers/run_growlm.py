@@ -23,13 +23,13 @@ from growlm.train.state import TrainState
 from .measure import Clock, Job, job, random_tokens
 
 
-def recipe_of(j: Job) -> Recipe:
+def recipe_of(j: Job, family: str = "flm") -> Recipe:
     """The job as a recipe of one stage."""
     stage = {
         "name": "bench",
         "d_model": j.d_model,
         "n_heads": j.n_heads,
-        "d_ff": 4 * j.d_model,
+        "d_ff": 4 * j.d_model if family == "flm" else round(j.d_model / 48) * 128,
         "n_layers": j.n_layers,
         "tokens": j.total_steps * j.batch_size * j.seq_len,
         "seq_len": j.seq_len,
@@ -39,7 +39,7 @@ def recipe_of(j: Job) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "bench",
-            "model": {"family": "flm", "head_dim": head_dim, "vocab_size": j.vocab_size},
+            "model": {"family": family, "head_dim": head_dim, "vocab_size": j.vocab_size},
             "data": {"path": "none", "mixture": {"random": 1.0}},
             "optim": {"lr": 1e-3},
             "stages": [stage],
@@ -59,9 +59,8 @@ class RandomMixture:
         return tokens[:, :-1], tokens[:, 1:]
 
 
-def session_of(recipe: Recipe, mixture: RandomMixture, folder: Path) -> Session:
+def session_of(recipe: Recipe, mixture: RandomMixture, folder: Path, device: torch.device) -> Session:
     """A session as `growlm train` opens it, without data."""
-    device = torch.device("cpu")
     return Session(
         recipe=recipe,
         folder=folder,
@@ -82,7 +81,7 @@ def main() -> None:
     j = job()
     recipe = recipe_of(j)
     with tempfile.TemporaryDirectory() as folder:
-        session = session_of(recipe, RandomMixture(j), Path(folder))
+        session = session_of(recipe, RandomMixture(j), Path(folder), torch.device("cpu"))
         state = TrainState.fresh(recipe, session.device)
         state.model.compute_dtype = DTYPES[recipe.train.precision]
         clock = Clock()
