@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -28,27 +29,20 @@ Births = dict[str, list[list[int]]]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows x columns of a tensor that were born at the same update; None means all of them."""
+    """A block of a tensor that was born at one update; `place` is () for all of it."""
 
     birth: int
-    rows: Tensor | None = None
-    columns: Tensor | None = None
+    place: tuple[slice, ...] = ()
 
     def take(self, tensor: Tensor) -> Tensor:
-        """A contiguous copy of the part (the tensor itself if the part is all of it)."""
-        if self.rows is None:
-            return tensor
-        rows = tensor.index_select(0, self.rows)
-        return rows if self.columns is None else rows.index_select(1, self.columns)
+        """The part, contiguous: in place if it lies so (whole rows), else a copy."""
+        return tensor[self.place].contiguous()
 
     def put(self, tensor: Tensor, values: Tensor) -> None:
-        """Write the part back."""
-        if self.rows is None:
-            return
-        if self.columns is None:
-            tensor.index_copy_(0, self.rows, values)
-        else:
-            tensor[self.rows[:, None], self.columns[None, :]] = values
+        """Write a part back that `take` had to copy."""
+        view = tensor[self.place]
+        if view.data_ptr() != values.data_ptr():
+            view.copy_(values)
 
 
 class AdamW:
@@ -65,8 +59,7 @@ class AdamW:
         sizes = axis_sizes(model.config)
         units = {axis: expand_births(births.get(axis), size) for axis, size in sizes.items()}
         layers = expand_births(births.get("layers"), model.config.n_layers)
-        device = model.head.device
-        self.parts = {n: list(_parts(p, units, layers, device)) for n, p in self.table.items()}
+        self.parts = {n: list(_parts(p, units, layers)) for n, p in self.table.items()}
 
     @torch.no_grad()
     def step(self, lr: float, update: int, rewarm: Mapping[int, float] | None = None) -> None:
@@ -138,21 +131,22 @@ class AdamW:
             tensor.copy_(state[key])
 
 
-def _parts(
-    parameter: Parameter, units: Mapping[str, np.ndarray], layers: np.ndarray, device: torch.device
-) -> Iterator[Part]:
-    """Split a tensor by the births of its rows, columns and block."""
+def _parts(parameter: Parameter, units: Mapping[str, np.ndarray], layers: np.ndarray) -> Iterator[Part]:
+    """Split a tensor by the births of its rows, columns and block into as few blocks as there can be."""
     floor = 0 if parameter.layer is None else int(layers[parameter.layer])
     births = [np.maximum(units[axis], floor) for axis in parameter.axes]
-    kinds = [np.unique(b) for b in births]
-    if max(len(k) for k in kinds) == 1:
-        yield Part(max(int(k[0]) for k in kinds))
-        return
-    for row_birth in kinds[0]:
-        rows = torch.from_numpy(np.flatnonzero(births[0] == row_birth)).to(device)
-        if len(kinds) == 1:
-            yield Part(int(row_birth), rows)
-            continue
-        for column_birth in kinds[1]:
-            columns = torch.from_numpy(np.flatnonzero(births[1] == column_birth)).to(device)
-            yield Part(int(max(row_birth, column_birth)), rows, columns)
+    if len(births) == 1:
+        births.append(np.zeros(1, births[0].dtype))  # a vector is rows of one column
+    for start, stop in _runs(births[0]):
+        columns = np.maximum(births[1], births[0][start])
+        for left, right in _runs(columns):
+            rows = () if stop - start == len(births[0]) else (slice(start, stop),)
+            whole_rows = right - left == len(columns)
+            place = rows if whole_rows else (slice(start, stop), slice(left, right))
+            yield Part(int(columns[left]), place)
+
+
+def _runs(values: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Start and stop of every stretch of equal values."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return pairwise(edges)

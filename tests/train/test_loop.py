@@ -10,8 +10,8 @@ from torch.nn.utils import get_total_norm
 
 from growlm.errors import GrowLMError
 from growlm.train import loop
-from growlm.train.session import Session
-from growlm.train.state import TrainState
+from growlm.train.session import Session, open_data
+from growlm.train.state import TrainState, load_model
 from growlm.train.supervisor import run
 from growlm.train.validate import generate, validate, validation_batch
 from tests.train.conftest import MakeRecipe
@@ -245,3 +245,17 @@ def test_samples_never_use_ids_that_the_tokenizer_does_not_have(recipe: MakeReci
     with open_session(made, tmp_path) as session:
         model = TrainState.fresh(made, CPU).model
         generate(model, session.tokenizer, "a", tokens=64, context=16, seed=1, temperature=50.0, top_k=2048)
+
+
+def test_validation_inside_a_ramp_measures_the_masked_model(recipe: MakeRecipe, tmp_path: Path) -> None:
+    made = recipe("eval.every_tokens=100")
+    killed(made, tmp_path, "train.after_step:kill@11")
+    checkpoint = newest(tmp_path)
+    model, manifest = load_model(checkpoint), checkpoint.manifest
+    assert (manifest.step, manifest.mask) == (10, pytest.approx(0.6))
+    dataset, _, _ = open_data(made)
+    losses = []
+    for mask in (manifest.mask, 1.0):
+        model.set_mask(TrainState.ramp_of(manifest.lineage, manifest.stage), mask)
+        losses.append(validate(model, dataset, dataset.sources, 32, tokens=128, batch_size=2))
+    assert losses[0] == records(tmp_path, "valid")[9]["losses"] != losses[1]
