@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -20,4 +21,5 @@ def use_tuned_malloc(argv: list[str]) -> None:
     """
     if sys.platform == "linux" and not any(name in os.environ for name in SETTINGS):
         os.environ.update(SETTINGS)
-        os.execv(sys.executable, [sys.executable, "-m", "growlm", *argv])
+        with suppress(OSError):  # slower, but not a reason not to train
+            os.execv(sys.executable, [sys.executable, "-m", "growlm", *argv])
