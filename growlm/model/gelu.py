@@ -23,7 +23,10 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @cache
 def _has_kernel() -> bool:
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ops = torch.ops.mkldnn  # not a public interface: without these two the plain form does the work
+    if not all(hasattr(ops, name) for name in ("_linear_pointwise", "_is_mkldnn_bf16_supported")):
+        return False
+    return torch.backends.mkldnn.is_available() and ops._is_mkldnn_bf16_supported()
 
 
 class _FusedLinearGelu(torch.autograd.Function):

@@ -181,6 +181,12 @@ def _weights_positive(recipe: Recipe) -> Problems:
                 yield Problem((*key, source), what, "write a positive weight, or leave the source out")
 
 
+def _limit_has_a_price(recipe: Recipe) -> Problems:
+    if recipe.budget.max_cost is not None and recipe.budget.price_per_hour is None:
+        what = "budget.max_cost is set without a price, so the run could never reach it"
+        yield Problem(("budget", "max_cost"), what, "write budget.price_per_hour as well")
+
+
 RULES: tuple[Callable[[Recipe], Problems], ...] = (
     _family,
     _even,
@@ -196,6 +202,7 @@ RULES: tuple[Callable[[Recipe], Problems], ...] = (
     _batches_divide,
     _contexts_nest,
     _weights_positive,
+    _limit_has_a_price,
 )
 
 

@@ -116,6 +116,7 @@ BAD = [
     (35, "micro_batch_size = 3", 35, "batch_size 4, not a multiple of 3", "write micro_batch_size = 2"),
     (33, "seq_len = 24", 33, "seq_len 24, not a multiple of 16", "another multiple of 16"),
     (9, "en = 0.0", 9, 'source "en" has weight 0.0', "leave the source out"),
+    (13, "[budget]\nmax_cost = 5\n[schedule]", 14, "max_cost is set without a price", "price_per_hour"),
     (35, "mixture = {}", 35, "the mixture is empty", "at least one source"),
 ]
 
