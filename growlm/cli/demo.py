@@ -36,7 +36,7 @@ def demo(
             shutil.rmtree(folder, ignore_errors=True)
     _say("1. text -> tokenizer -> token shards")
     sets = _settings(_prepare(prepared, data or []), prepared, own=bool(data))
-    command = [sys.executable, "-m", "growlm", "train", "demo", "--run", str(run), *sets]
+    command = [sys.executable, "-P", "-m", "growlm", "train", "demo", "--run", str(run), *sets]
     _say("2. train, grow, train; in the middle of the second stage the run gets SIGKILL")
     code = _train(command, kill_at=None if (run / "metrics.jsonl").exists() else _kill_step(sets))
     if code == -signal.SIGKILL:
@@ -53,9 +53,16 @@ def _prepare(folder: Path, flags: list[str]) -> Manifest:
     from growlm.data.demo_text import demo_sources
     from growlm.data.prepare import prepare
     from growlm.data.progress import Progress
+    from growlm.errors import RecipeError
     from growlm.recipe.load import load_recipe
 
     if folder.exists():
+        if flags:
+            raise RecipeError(
+                "this folder holds an earlier demo, prepared from its own text",
+                where=str(folder),
+                fix="add --fresh to replace it, or name another folder with --out",
+            )
         return TokenDataset.open(folder).manifest
     vocab_size = load_recipe("demo").model.vocab_size
     return prepare(folder, _own(flags) or demo_sources(), vocab_size=vocab_size, progress=Progress())
@@ -99,8 +106,10 @@ def _train(command: list[str], kill_at: int | None) -> int:
 def _show(run: Path, seconds: float) -> None:
     """Samples, the report, and the closing table."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from growlm.errors import GrowLMError
     from growlm.report.render import write_report
     from growlm.report.summary import summary
     from growlm.train.record import RECORD_NAME, read_record
@@ -110,7 +119,7 @@ def _show(run: Path, seconds: float) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print("\n[bold]What the model writes now[/bold]")
     for sample in _last_samples(records):
-        console.print(f"  [bold]{sample['prompt']}[/bold]{sample['text']!r}"[:300], markup=True)
+        console.print(f"  [bold]{escape(sample['prompt'])}[/bold]{escape(repr(sample['text']))}")
     table = Table(
         "stage", "shape", "parameters", "tokens", "loss", "validation", "tokens/s", "grown exactly?"
     )
@@ -118,10 +127,17 @@ def _show(run: Path, seconds: float) -> None:
     for stage in facts["stages"]:
         table.add_row(*_row(stage, growths.get(stage["index"])))
     console.print(table)
-    for r in (r for r in records if r["kind"] == "verified"):
+    verified = [r for r in records if r["kind"] == "verified"]
+    for r in verified:
         verdict = "bit-identical" if r["identical"] else "NOT identical"
         console.print(f"resume verified: {verdict} ({r['replayed']} steps repeated after SIGKILL)")
     console.print(f"report: {write_report(run)}   ({seconds:.0f} s in all)", soft_wrap=True)
+    if not verified or not all(r["identical"] for r in verified):
+        raise GrowLMError(
+            "the resumed run was not verified to be the same as before it was killed",
+            where=str(run),
+            fix="run the demo again with --fresh, and please report it if this comes back",
+        )
 
 
 def _last_samples(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,12 +12,14 @@ import typer
 def grow(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or one checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Folder that gets the grown checkpoint.")],
-    d_model: Annotated[int | None, typer.Option(help="New residual width.")] = None,
-    n_heads: Annotated[int | None, typer.Option(help="New number of query heads.")] = None,
-    n_kv_heads: Annotated[int | None, typer.Option(help="New number of key/value heads.")] = None,
-    d_ff: Annotated[int | None, typer.Option(help="New hidden width of the feed-forward layer.")] = None,
-    n_layers: Annotated[int | None, typer.Option(help="New number of blocks.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="New number of token ids.")] = None,
+    d_model: Annotated[int | None, typer.Option(min=1, help="New residual width.")] = None,
+    n_heads: Annotated[int | None, typer.Option(min=1, help="New number of query heads.")] = None,
+    n_kv_heads: Annotated[int | None, typer.Option(min=1, help="New number of key/value heads.")] = None,
+    d_ff: Annotated[
+        int | None, typer.Option(min=1, help="New hidden width of the feed-forward layer.")
+    ] = None,
+    n_layers: Annotated[int | None, typer.Option(min=1, help="New number of blocks.")] = None,
+    vocab_size: Annotated[int | None, typer.Option(min=1, help="New number of token ids.")] = None,
     operator: Annotated[str, typer.Option(help="Width: masked, zero or clone.")] = "masked",
     depth: Annotated[str, typer.Option(help="Depth: masked, zero_block, stack or interpose.")] = "zero_block",
     ramp_steps: Annotated[int, typer.Option(help="Steps over which masks go 0 -> 1 in training.")] = 100,

@@ -17,11 +17,13 @@ def sample(
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=1, help="Draw from this many likeliest tokens.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
-    context: Annotated[int, typer.Option(min=1, help="Tokens the model looks back on.")] = 512,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="Tokens the model looks back on; as trained if not given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Continue prompts with the newest valid checkpoint of a run."""
-    from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model
+    from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model, trained_context
     from growlm.train.validate import generate
 
     checkpoint = find_checkpoint(source)
@@ -33,7 +35,7 @@ def sample(
             tokenizer,
             text,
             tokens=tokens,
-            context=context,
+            context=context or trained_context(checkpoint),
             seed=seed,
             temperature=temperature,
             top_k=top_k,

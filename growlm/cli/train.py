@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +27,7 @@ def train(
 
     from growlm.train.malloc import use_tuned_malloc
 
-    use_tuned_malloc(sys.argv[1:])
+    use_tuned_malloc()
     from growlm.train.supervisor import run as train_run
 
     outcome = train_run(loaded, run or Path("runs") / loaded.name, accept_changes=accept_changes)

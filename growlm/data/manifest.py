@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from growlm.errors import DataError
 
@@ -18,6 +19,11 @@ BLOCK_BYTES = 1 << 20
 SPLITS = ("train", "valid")
 
 
+# A plain name, at most one folder deep: a manifest cannot point outside of its own folder.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+FileName = Annotated[str, Field(pattern=rf"^{_NAME}(/{_NAME})?$")]
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,7 +31,7 @@ class _Entry(BaseModel):
 class TokenizerEntry(_Entry):
     """The tokenizer that wrote the ids."""
 
-    file: str
+    file: FileName
     hash: str
     vocab_size: int
     eos_id: int
@@ -34,7 +40,7 @@ class TokenizerEntry(_Entry):
 class Shard(_Entry):
     """One file of little-endian token ids."""
 
-    file: str
+    file: FileName
     tokens: int
     bytes: int
     blocks: tuple[str, ...]

@@ -20,6 +20,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from growlm.errors import GrowthError
 from growlm.growth.maps import AxisMap, grouped_heads, keep, ranges, tile
 from growlm.model.masks import Ramp
@@ -56,6 +58,13 @@ class Growth:
     gain_scale: float
     exact: bool
 
+    @property
+    def rounds(self) -> bool:
+        """Whether grown weights differ from exact multiples of old ones by rounding."""
+        factors = np.concatenate([[self.gain_scale], *(m.share for m in self.maps.values())])
+        noisy = self.table.operator == "clone" and self.table.noise > 0
+        return noisy or bool((np.frexp(factors)[0] != 0.5).any())
+
 
 def plan_growth(old: ModelConfig, target: ModelConfig, table: GrowthTable) -> Growth:
     """The growth from `old` to the shape of `target` with the settings of `table`.
@@ -77,7 +86,7 @@ def plan_growth(old: ModelConfig, target: ModelConfig, table: GrowthTable) -> Gr
     gated = tuple(i for i, layer in enumerate(layers) if layer.gated)
     axes = {axis: new_units for axis, new_units in axes.items() if new_units}
     ramp = Ramp(table.ramp_steps if axes or gated else 0, axes, gated)
-    unmasked = ramp.steps == 0 and (bool(gated) or bool(axes.keys() - {"vocab"}))
+    unmasked = ramp.steps <= 1 and (bool(gated) or bool(axes))  # the first step trains at mask 1 already
     copied = any(layer.new and not (layer.gated or layer.zero_writers) for layer in layers)
     return Growth(
         old=old,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 23  # logits held at a time, in the compute dtype
-GPU_CHUNKS = 16  # a GPU has the memory, and needs larger products
+GPU_CHUNKS = 4  # a GPU has the memory, and needs larger products
 CACHED_ELEMENTS = 1 << 18  # logits in fp32 at a time on a CPU: 1 MiB stays in its second-level cache
 
 

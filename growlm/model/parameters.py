@@ -21,7 +21,8 @@ class Parameter:
     """One tensor of the model.
 
     `axes` name its dimensions, `shape` their sizes; `reads` is the axis it contracts over (None for
-    lookups and vectors); `layer` is None outside the blocks. The multipliers are relative to the
+    lookups and vectors); `writes_residual`: its output is added to the residual stream; `layer` is None
+    outside the blocks. The multipliers are relative to the
     recipe's learning rate, weight decay and AdamW epsilon.
     """
 
@@ -30,6 +31,7 @@ class Parameter:
     shape: tuple[int, ...]
     role: Role
     reads: str | None
+    writes_residual: bool
     layer: int | None
     init: Literal["normal", "ones", "zeros"]
     std: float
@@ -41,12 +43,6 @@ class Parameter:
     def numel(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
-
-    @property
-    def writes_residual(self) -> bool:
-        """Whether its output is added to the residual stream (embedding, o_proj, down_proj, their biases)."""
-        projects_back = self.role in ("hidden", "bias") and self.axes[0] == "d_model"
-        return self.role == "embedding" or (projects_back and "norm" not in self.name)
 
     def at_layer(self, layer: int) -> str:
         """The name of the same parameter in another layer."""
@@ -110,7 +106,7 @@ def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
     std = config.init_std if matrix else 0.0
     if hidden:
         std /= math.sqrt(m)
-        if slot.axes[0] == "d_model":
+        if slot.writes_residual:
             std /= math.sqrt(2 * max(1, config.n_layers))
     sizes = axis_sizes(config)
     return Parameter(
@@ -119,6 +115,7 @@ def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
         shape=tuple(sizes[a] for a in slot.axes),
         role=slot.role,
         reads=slot.reads,
+        writes_residual=slot.writes_residual,
         layer=layer,
         init="normal" if matrix else "ones" if slot.role == "gain" else "zeros",
         std=std,

@@ -38,12 +38,12 @@ RUN: tuple[tuple[str, Class], ...] = (
 # The same for a field of a stage that is past, current or still to come.
 STAGE: tuple[tuple[str, tuple[Class, Class, Class]], ...] = (
     ("name", ("flag", "flag", "free")),
-    ("tokens", ("forbidden", "flag", "free")),
+    ("tokens", ("forbidden", "flag", "flag")),  # to come or not: the schedule ends with the last stage
     ("lr", ("forbidden", "flag", "free")),
-    ("lr_policy", ("forbidden", "flag", "free")),
-    ("batch_size", ("forbidden", "forbidden", "free")),
+    ("lr_policy", ("forbidden", "flag", "flag")),
+    ("batch_size", ("forbidden", "forbidden", "flag")),
     ("micro_batch_size", ("free", "flag", "free")),
-    ("seq_len", ("forbidden", "forbidden", "free")),
+    ("seq_len", ("forbidden", "forbidden", "flag")),
     ("mixture*", ("forbidden", "forbidden", "free")),
     ("*", ("forbidden", "forbidden", "flag")),  # shape and growth
 )

@@ -46,10 +46,6 @@ def _even(recipe: Recipe) -> Problems:
             "write an even number",
             why,
         )
-    for index, stage in enumerate(recipe.stages):
-        if stage.d_model % 2:
-            what = f"{_stage(recipe, index)} has d_model {stage.d_model}, which is odd"
-            yield Problem(_key(index, "d_model"), what, f"write {stage.d_model + 1}, or another even number")
 
 
 def _kv_heads(recipe: Recipe) -> Problems:

@@ -7,6 +7,7 @@ Slots name the *axes* of every parameter. The axes are
     ffn       hidden units of the feed-forward layer
 
 `reads` is the axis a parameter contracts over in the forward pass; growth scales along it.
+`writes_residual` says that its output is added to the residual stream.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Slot:
     axes: tuple[str, ...]
     role: Role
     reads: str | None = None
+    writes_residual: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Family:
 
 def linear(name: str, out: str, reads: str, *, bias: bool) -> list[Slot]:
     """A projection from axis `reads` to axis `out`: weight (out, reads) and, if asked, bias (out)."""
-    slots = [Slot(f"{name}.weight", (out, reads), "hidden", reads)]
-    return [*slots, Slot(f"{name}.bias", (out,), "bias")] if bias else slots
+    writes = out == "d_model"
+    slots = [Slot(f"{name}.weight", (out, reads), "hidden", reads, writes)]
+    return [*slots, Slot(f"{name}.bias", (out,), "bias", writes_residual=writes)] if bias else slots
 
 
 def norm(name: str, *, bias: bool) -> list[Slot]:
@@ -52,7 +55,7 @@ def norm(name: str, *, bias: bool) -> list[Slot]:
 def decoder(*, gated: bool, norm_bias: bool, qkv_bias: bool, out_bias: bool) -> tuple[Slot, ...]:
     """The slots of a pre-norm decoder: embedding, blocks, final norm, head (unused when tied)."""
     block = "blocks.{i}."
-    slots = [Slot("embedding.weight", ("vocab", "d_model"), "embedding")]
+    slots = [Slot("embedding.weight", ("vocab", "d_model"), "embedding", writes_residual=True)]
     slots += norm(block + "attn_norm", bias=norm_bias)
     slots += linear(block + "attn.q_proj", "q", "d_model", bias=qkv_bias)
     slots += linear(block + "attn.k_proj", "kv", "d_model", bias=qkv_bias)

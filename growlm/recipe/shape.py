@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
-
-Family = str
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +14,7 @@ class ModelConfig:
     needs a smaller epsilon, a duplicated tied model a smaller logit multiplier (docs/growth.md).
     """
 
-    family: Family
+    family: str
     d_model: int
     n_heads: int
     n_kv_heads: int
@@ -45,6 +43,3 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `ModelConfig(**d)` is the inverse."""
         return asdict(self)
-
-
-GrowAxis = Literal["d_model", "heads", "ffn", "layers", "vocab"]

@@ -7,6 +7,7 @@ certificate in its manifest. A kill at any instant leaves the old checkpoint or 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from growlm.checkpoint.format import TensorReader, TensorWriter
 from growlm.checkpoint.store import Checkpoint, CheckpointStore, Pending
+from growlm.errors import GrowthError
 from growlm.growth.apply import Kind, grow_births, grow_rows
 from growlm.growth.certify import certify, require
 from growlm.growth.operators import Growth, plan_growth
@@ -36,13 +38,20 @@ def grow_checkpoint(
     seed: int,
     batch: Batch,
     facts: dict[str, Any],
-) -> dict[str, Any]:
-    """Grow a checkpoint into `target`'s shape and commit it to `store`; returns its entry in the lineage.
+) -> tuple[Path, dict[str, Any]]:
+    """Grow a checkpoint into `target`'s shape and commit it to `store`; its path and entry in the lineage.
 
     `batch` is (tokens, targets), each (B, T), for the certificate. Raises GrowthError if the pair is
     refused or not exact as declared, DiskError if there is no room; then nothing was committed.
     """
     manifest: Any = source.manifest
+    if manifest.mask < 1:
+        raise GrowthError(
+            f"this checkpoint is inside a mask ramp (mask {manifest.mask:.2f})",
+            where=str(source.path),
+            why="its new units are only partly in; growing it again would let them in at once",
+            fix="train to the end of the ramp first, or name a checkpoint at the end of a stage",
+        )
     growth = plan_growth(ModelConfig(**manifest.model), target, table)
     store.check_space(STATE_BYTES * n_parameters(growth.new))
     with store.begin(manifest.step) as pending:
@@ -61,7 +70,7 @@ def grow_checkpoint(
             "ramp": growth.ramp.to_dict(),
             "certificate": certificate,
         }
-        pending.commit(
+        path = pending.commit(
             stage=manifest.stage + 1,
             stage_step=0,
             **{k: getattr(manifest, k) for k in ("tokens", "updates", "skipped", "train_seconds", "flops")},
@@ -73,7 +82,7 @@ def grow_checkpoint(
             boundary="after_growth",
             **facts,
         )
-    return entry
+    return path, entry
 
 
 def stream_weights(source: Checkpoint, growth: Growth, pending: Pending, seed: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from growlm.errors import DiskError, GrowLMError, Preempted
+from growlm.errors import DataError, DiskError, GrowLMError, Preempted
 from growlm.plan.flops import flops_per_token
 from growlm.plan.progress import remaining_flops
 from growlm.testing.faults import fault_point
@@ -36,7 +36,11 @@ def train_stage(session: Session, state: TrainState) -> None:
     state.model.compute_dtype = DTYPES[session.recipe.train.precision]
     while state.progress.stage_step < stage.steps:
         started = time.perf_counter()
-        step(session, state, started)
+        try:
+            step(session, state, started)
+        except DataError:  # a damaged shard, found before anything of this step was done
+            save(session, state)
+            raise
         fault_point("train.after_step")
         last = state.progress.stage_step == stage.steps
         if last or _evaluation_is_due(session, state):

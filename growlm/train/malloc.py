@@ -13,7 +13,7 @@ SETTINGS = {
 }
 
 
-def use_tuned_malloc(argv: list[str]) -> None:
+def use_tuned_malloc() -> None:
     """Restart this process once so that glibc keeps its memory. Call before importing torch.
 
     By default glibc gives every large buffer back to the system at each step, and page faults eat the
@@ -22,4 +22,4 @@ def use_tuned_malloc(argv: list[str]) -> None:
     if sys.platform == "linux" and not any(name in os.environ for name in SETTINGS):
         os.environ.update(SETTINGS)
         with suppress(OSError):  # slower, but not a reason not to train
-            os.execv(sys.executable, [sys.executable, "-m", "growlm", *argv])
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,10 +1,10 @@
 """AdamW with the parameter table's multipliers, and a clock of its own for every grown part.
 
 torch keeps one step count per tensor. With zero moments and the old count, new rows of a grown tensor
-would take up to 6.6 times the learning rate (docs/growth.md). Here the step count of an element is
-the number of updates since its row, its column or its block was born, whichever is youngest. A tensor
-with parts of different age is stepped part by part, by the same fused kernel, until the bias corrections
-of all parts are 1 to double precision; from then on it is whole again.
+would take up to 6.6 times the learning rate at beta2 = 0.999 (docs/growth.md). Here the step count of an
+element is the number of updates since its row, its column or its block was born, whichever is youngest. A
+tensor with parts of different age is stepped part by part, by the same fused kernel, until the bias
+corrections of all parts are 1 to double precision; from then on it is whole again.
 """
 
 from __future__ import annotations

@@ -47,6 +47,12 @@ def masked_model(checkpoint: Checkpoint) -> Decoder:
     return model
 
 
+def trained_context(checkpoint: Checkpoint, otherwise: int = 512) -> int:
+    """Context length of the stage that a checkpoint is in; `otherwise` outside a run folder."""
+    recipe, stage = stored_recipe(checkpoint.path.parent.parent), checkpoint.manifest.stage
+    return recipe.stages[stage].seq_len if recipe and stage < len(recipe.stages) else otherwise
+
+
 def find_tokenizer(checkpoint: Checkpoint, data: Path | None) -> Tokenizer:
     """The tokenizer a checkpoint was trained with, from `data` or the run's recipe; its hash must match.
 
@@ -85,6 +91,7 @@ def grow_offline(
         first = error.errors()[0]
         name, value = first["loc"][0], first["input"]
         raise RecipeError(f"{name} = {value!r}: {first['msg'].lower()}", where=f"--{name}") from None
+    _refuse_used(out)
     checkpoint = find_checkpoint(source)
     old = ModelConfig(**checkpoint.manifest.model)  # type: ignore[arg-type]
     if "n_heads" in sizes and "n_kv_heads" not in sizes and old.queries_per_kv == 1:
@@ -101,15 +108,29 @@ def grow_offline(
         k: getattr(manifest, k) for k in ("recipe_hash", "data_fingerprint", "tokenizer_hash", "environment")
     }
     store = CheckpointStore(out, keep=2)
-    entry = grow_checkpoint(
-        checkpoint, target, table, store, seed=seed, batch=_batch(old, data, seed), facts=facts
+    path, entry = grow_checkpoint(
+        checkpoint, target, table, store, seed=seed, batch=_batch(checkpoint, old, data, seed), facts=facts
     )
-    return entry | {"path": str(store.checkpoints()[0].path)}
+    return entry | {"path": str(path)}
 
 
-def _batch(config: ModelConfig, data: Path | None, seed: int, sequences: int = 4, length: int = 128) -> Batch:
+def _refuse_used(out: Path) -> None:
+    """A run's own folder belongs to its run: a checkpoint grown by hand gets a folder of its own."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RecipeError("the output is not an empty folder", where=str(out), fix="name a new folder")
+
+
+def _batch(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    data: Path | None,
+    seed: int,
+    sequences: int = 4,
+    length: int = 128,
+) -> Batch:
     """Held-out text, or random tokens, (B, T) twice."""
     if data is not None:
+        find_tokenizer(checkpoint, data)
         dataset = TokenDataset.open(data)
         pairs = [dataset.validation(s, length, sequences * length) for s in dataset.sources]
         x, y = (torch.cat([torch.from_numpy(p[i]) for p in pairs]) for i in (0, 1))

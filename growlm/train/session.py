@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import growlm
@@ -78,6 +79,8 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
     return {
         "growlm": growlm.__version__,
         "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
         "python": ".".join(map(str, sys.version_info[:3])),
         "device": name,
         "threads": torch.get_num_threads(),

@@ -17,6 +17,7 @@ from growlm.errors import CheckpointError, DriftError
 from growlm.model.parameters import n_parameters
 from growlm.plan.progress import total_tokens
 from growlm.recipe.changes import Change, recipe_diff
+from growlm.recipe.load import resolve_hash
 from growlm.recipe.schema import Recipe
 from growlm.train.record import RECORD_NAME, read_record
 from growlm.train.session import Replay, Session, environment
@@ -38,7 +39,7 @@ def start(session: Session, accept_changes: bool) -> TrainState:
         return TrainState.fresh(session.recipe, session.device)
     step = checkpoint.manifest.step
     accepted = _judge_drift(session, checkpoint, accept_changes)
-    replay = _recorded_after(session.folder / RECORD_NAME, step)
+    replay, spent = _recorded_after(session.folder / RECORD_NAME, step)
     _begin(session, step)
     session.recorder.append("resume", step=step, path=checkpoint.path.name)
     session.console.say(f"resuming at step {step} from {checkpoint.path.name}")
@@ -46,7 +47,9 @@ def start(session: Session, accept_changes: bool) -> TrainState:
     for note in accepted + other:
         session.event(step, note, "warning")
     session.replay = {} if accepted or other else replay
-    return TrainState.load(checkpoint, session.recipe, session.device)
+    state = TrainState.load(checkpoint, session.recipe, session.device)
+    state.progress.train_seconds = max(state.progress.train_seconds, spent)
+    return state
 
 
 def stored_recipe(folder: Path) -> Recipe | None:
@@ -105,10 +108,12 @@ def _refuse_if_ever_saved(session: Session) -> None:
         )
 
 
-def _recorded_after(record: Path, step: int) -> Replay:
-    """Loss and gradient norm of the steps past a checkpoint that an earlier incarnation recorded."""
-    steps = (r for r in read_record(record) if r["kind"] == "step" and r["step"] > step)
-    return {r["step"]: (r["loss"], r["grad_norm"]) for r in steps}
+def _recorded_after(record: Path, step: int) -> tuple[Replay, float]:
+    """What an earlier incarnation recorded past a checkpoint: loss and gradient norm by step, and the
+    seconds that were spent by then, which were paid for although they must be repeated."""
+    steps = [r for r in read_record(record) if r["kind"] == "step" and r["step"] > step]
+    spent = max((r["train_seconds"] for r in steps), default=0.0)
+    return {r["step"]: (r["loss"], r["grad_norm"]) for r in steps}, spent
 
 
 def _differences(checkpoint: Checkpoint, session: Session) -> list[str]:
@@ -142,7 +147,17 @@ def _judge_drift(session: Session, checkpoint: Checkpoint, accept_changes: bool)
                 fix="restore the data folder, or go on with the new data: --accept-changes",
             )
         accepted.append("the data changed: text may be repeated or left out")
-    if (old := stored_recipe(session.folder)) is not None:
+    old = stored_recipe(session.folder)
+    if old is None and manifest.recipe_hash != resolve_hash(session.recipe):
+        if not accept_changes:
+            raise DriftError(
+                "the recipe is not the one this run was started with",
+                where=str(session.folder / RECIPE_NAME),
+                why="the file that would show the difference is gone; the checkpoint knows only its hash",
+                fix="bring it back, or go on with this recipe: --accept-changes",
+            )
+        accepted.append("the recipe changed; what was different is not known")
+    if old is not None:
         changes = recipe_diff(old, session.recipe, manifest.stage)
         _refuse_changes(changes, session.folder / RECIPE_NAME, accept_changes)
         _refuse_shorter_stage(session.recipe, checkpoint)

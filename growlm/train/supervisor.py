@@ -24,7 +24,7 @@ from growlm.train.record import RECORD_NAME, Recorder, next_incarnation
 from growlm.train.session import Data, Session, open_data, peak_tflops, pick_device
 from growlm.train.signals import StopRequest
 from growlm.train.start import start
-from growlm.train.state import TrainState
+from growlm.train.state import Progress, TrainState
 from growlm.train.validate import validation_batch
 
 CERTIFICATE_SEQUENCES = 4
@@ -77,23 +77,25 @@ def _session(recipe: Recipe, folder: Path, device: torch.device, data: Data) -> 
 def _train(session: Session, state: TrainState) -> Outcome:
     """Stage, grow, next stage, until the recipe is done."""
     status: Literal["done", "preempted", "failed"] = "failed"
+    progress = state.progress
     try:
         while True:
-            stage = state.progress.stage
-            if state.progress.stage_step < session.recipe.stages[stage].steps:
+            if progress.stage_step < session.recipe.stages[progress.stage].steps:
                 _announce_stage(session, state)
                 train_stage(session, state)
-            if stage + 1 == len(session.recipe.stages):
+            if progress.stage + 1 == len(session.recipe.stages):
                 break
-            state = _grow(session, state)
+            del state  # the certificate needs the room for the old and the new model
+            state = _grow(session, progress)
+            progress = state.progress
         status = "done"
     except Preempted:
         status = "preempted"
         raise
     finally:
-        session.recorder.append("end", step=state.progress.step, status=status)
-    session.console.say(f"done: {state.progress.step} steps, {count(state.progress.tokens)} tokens")
-    return Outcome(session.folder, state.progress.step)
+        session.recorder.append("end", step=progress.step, status=status)
+    session.console.say(f"done: {progress.step} steps, {count(progress.tokens)} tokens")
+    return Outcome(session.folder, progress.step)
 
 
 def _announce_stage(session: Session, state: TrainState) -> None:
@@ -119,17 +121,17 @@ def _announce_stage(session: Session, state: TrainState) -> None:
     session.console.say(f"stage {p.stage + 1} {stage.name}: {count(parameters)} parameters, {shape}")
 
 
-def _grow(session: Session, state: TrainState) -> TrainState:
+def _grow(session: Session, progress: Progress) -> TrainState:
     """Grow the last checkpoint into the next stage and go on from the grown one."""
     fault_point("train.before_growth")
-    source = session.store.latest_valid(lambda why: session.event(state.progress.step, why, "warning"))
-    if source is None or source.manifest.step != state.progress.step:
+    source = session.store.latest_valid(lambda why: session.event(progress.step, why, "warning"))
+    if source is None or source.manifest.step != progress.step:
         raise CheckpointError(
             "the checkpoint at the end of the stage is gone or damaged",
             where=str(session.store.folder),
             fix="the same command goes on from the checkpoint before it",
         )
-    recipe, index = session.recipe, state.progress.stage + 1
+    recipe, index = session.recipe, progress.stage + 1
     grow_checkpoint(
         source,
         recipe.model_config_of(index),
@@ -140,7 +142,7 @@ def _grow(session: Session, state: TrainState) -> TrainState:
         facts=session.facts,
     )
     fault_point("train.after_growth")
-    grown = session.store.latest_valid(lambda why: session.event(state.progress.step, why, "warning"))
+    grown = session.store.latest_valid(lambda why: session.event(progress.step, why, "warning"))
     assert grown is not None
     return TrainState.load(grown, recipe, session.device)
 

@@ -53,9 +53,10 @@ def generate(
     for _ in range(tokens):
         window = torch.tensor([ids[-context:]], device=model.head.device)
         logits = model.logits(window)[0, -1, : tokenizer.vocab_size].cpu()
-        ids.append(_draw(logits, temperature, top_k, generator))
-        if ids[-1] == tokenizer.eos_id:
+        drawn = _draw(logits, temperature, top_k, generator)
+        if drawn == tokenizer.eos_id:
             break
+        ids.append(drawn)
     return tokenizer.decode(ids[start:])
 
 

@@ -29,10 +29,10 @@ CHANGES = [
     ("train.device=cpu", 1, "train.device", "free"),
     ("train.threads=2", 1, "train.threads", "flag"),
     ("train.precision=fp32", 1, "train.precision", "flag"),
-    ("budget.max_cost=3", 1, "budget.max_cost", "free"),
+    ("budget.price_per_hour=3", 1, "budget.price_per_hour", "free"),
     ("stages.a.tokens=2048", 0, "stages.a.tokens", "flag"),
     ("stages.a.tokens=2048", 1, "stages.a.tokens", "forbidden"),
-    ("stages.b.tokens=2048", 0, "stages.b.tokens", "free"),
+    ("stages.b.tokens=2048", 0, "stages.b.tokens", "flag"),
     ("stages.b.lr=1e-4", 0, "stages.b.lr", "free"),
     ("stages.b.lr=1e-4", 1, "stages.b.lr", "flag"),
     ("stages.b.d_ff=96", 0, "stages.b.d_ff", "flag"),
@@ -42,7 +42,7 @@ CHANGES = [
     ("stages.b.seq_len=32", 1, "stages.b.seq_len", "forbidden"),
     ("stages.b.seq_len=32", 0, "stages.b.seq_len", "forbidden"),  # a new longest context: another order
     ("stages.b.batch_size=8", 1, "stages.b.batch_size", "forbidden"),
-    ("stages.b.batch_size=8", 0, "stages.b.batch_size", "free"),
+    ("stages.b.batch_size=8", 0, "stages.b.batch_size", "flag"),
     ("stages.b.growth.operator=clone", 0, "stages.b.growth.operator", "flag"),
     ("stages.b.growth.operator=clone", 1, "stages.b.growth.operator", "forbidden"),
 ]
@@ -75,12 +75,12 @@ def test_a_mixture_is_judged_where_it_is_drawn(write: Write) -> None:
     assert diff(["data.mixture.en=2.0"], 1, both) == {"data.mixture.en": "free"}, "no stage draws it"
 
 
-def test_a_context_between_the_others_is_free_in_a_stage_to_come(write: Write) -> None:
+def test_a_context_between_the_others_may_change_in_a_stage_to_come(write: Write) -> None:
     text = write().read_text(encoding="utf-8")
     longer = write(text + text[text.index('[[stages]]\nname = "b"') :].replace('"b"', '"c"'))
     old = load_recipe(longer, ["stages.c.seq_len=64"])
     new = load_recipe(longer, ["stages.c.seq_len=64", "stages.b.seq_len=32"])
-    assert [(change.key, change.cls) for change in recipe_diff(old, new, 0)] == [("stages.b.seq_len", "free")]
+    assert [(change.key, change.cls) for change in recipe_diff(old, new, 0)] == [("stages.b.seq_len", "flag")]
 
 
 def test_a_stage_added_at_the_end_needs_the_flag_and_a_removed_past_one_is_forbidden(write: Write) -> None:

@@ -103,7 +103,6 @@ BAD = [
     (3, 'family = "llama', 3, "not valid TOML", "toml.io"),
     (3, 'family = "lama"', 3, 'no model family is named "lama"', 'did you mean "llama"?'),
     (4, "head_dim = 7", 4, "model.head_dim 7 is odd", "write an even number"),
-    (17, "d_model = 15", 17, 'stage 0 "a" has d_model 15, which is odd', "write 16"),
     (28, "n_heads = 2", 28, 'stage 1 "b" has 1 query heads for each', "write n_heads = 4"),
     (29, "n_kv_heads = 3", 29, "4 query heads for 3 key/value heads", "one of 1, 2, 4"),
     (26, 'name = "a"', 26, 'stages 0 and 1 are both named "a"', "a name of its own"),

@@ -51,7 +51,7 @@ def grow_to(
 ) -> dict[str, Any]:
     old = ModelConfig(**source.manifest.model)  # type: ignore[arg-type]
     table = GrowthTable.model_validate(settings)
-    return grow_checkpoint(source, old.with_(**sizes), table, store, seed=5, batch=BATCH, facts=FACTS)
+    return grow_checkpoint(source, old.with_(**sizes), table, store, seed=5, batch=BATCH, facts=FACTS)[1]
 
 
 @pytest.mark.parametrize(("sizes", "settings"), GROWTHS)
