@@ -114,3 +114,35 @@ def test_large_logits_in_fp32_are_judged_in_fp64() -> None:
     require(result)
     assert result["precision"] == "fp64"
     assert result["max_dlogit"] < 1e-9 < result["max_dlogit_fp32"]
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_new_tokens_that_enter_at_once_are_not_exact(steps: int) -> None:
+    """The logits of the old tokens stay, their probabilities do not."""
+    c = config("llama")
+    growth = plan_growth(c, c.with_(vocab_size=100), table(operator="zero", ramp_steps=steps))
+    assert not growth.exact
+    old = trained(c)
+    result = certificate(growth, old, grown(growth, old))
+    if steps == 0:
+        assert abs(result["dloss"]) > 1e-2
+
+
+def test_a_masked_growth_is_held_to_1e_minus_10_although_weights_are_fp32() -> None:
+    """It moves no weight, so there is no rounding to excuse."""
+    c = config("llama")
+    growth = plan_growth(c, c.with_(d_ff=40), table(operator="masked", certify="fp64"))
+    old = trained(c, dtype=torch.float32)
+    new = grown(growth, old)
+    require(certificate(growth, old, new))
+    new["blocks.0.mlp.up_proj.weight"][0] *= 1 + 1e-4
+    with pytest.raises(GrowthError):
+        require(certificate(growth, old, new))
+
+
+@pytest.mark.parametrize("operator", ["masked", "clone"])
+def test_logits_that_are_not_numbers_are_refused(operator: str) -> None:
+    growth, old, new = deep_growth(operator)
+    new["norm.weight"][0] = float("nan")
+    with pytest.raises(GrowthError, match="not numbers"):
+        require(certificate(growth, old, new))

@@ -181,3 +181,11 @@ def test_the_certificate_is_in_the_record_and_in_the_manifest(recipe: MakeRecipe
         assert certificate["max_dlogit"] <= 1e-5
         if growth["operator"] == "masked":  # the noise of a clone is in its gradients
             assert certificate["gradient"]["max_error"] < 1e-5
+
+
+def test_a_checkpoint_inside_a_ramp_is_not_grown(source: Checkpoint, tmp_path: Path) -> None:
+    inside = Checkpoint(source.path, source.manifest.model_copy(update={"mask": 0.2}))
+    store = CheckpointStore(tmp_path / "out", keep=2)
+    with pytest.raises(GrowthError, match="inside a mask ramp"):
+        grow_to(inside, store, ALL, {})
+    assert not store.checkpoints()

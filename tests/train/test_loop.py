@@ -236,7 +236,10 @@ def test_samples_follow_from_the_seed(recipe: MakeRecipe, tmp_path: Path) -> Non
 
         assert sample(1) == sample(1) != sample(2)
         assert sample(1, temperature=0) == sample(2, temperature=0) == sample(3, top_k=1)
-        assert generate(model, tokenizer, "", tokens=3, context=16, seed=1, temperature=100.0)
+        drawn = [
+            generate(model, tokenizer, "", tokens=8, context=16, seed=s, temperature=100.0) for s in range(4)
+        ]
+        assert any(drawn)  # a text may begin with nothing, and end there
         assert generate(model, tokenizer, "a", tokens=0, context=16, seed=1) == ""
 
 

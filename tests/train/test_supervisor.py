@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from growlm.checkpoint.lock import RunLock
+from growlm.data.mixture import Mixture
 from growlm.data.prepare import prepare
 from growlm.errors import CheckpointError, DataError, DiskError, DriftError, LockError, Preempted, RecipeError
 from growlm.testing.tiny import VOCABULARY, write_corpus
@@ -319,6 +320,35 @@ def test_a_damaged_recipe_of_the_run_is_named(recipe: MakeRecipe, begun: Path) -
     with pytest.raises(CheckpointError, match="recipe") as error:
         run(recipe(), begun)
     assert "recipe.json" in error.value.where
+
+
+def test_another_recipe_is_noticed_when_the_stored_one_is_gone(recipe: MakeRecipe, begun: Path) -> None:
+    (begun / "recipe.json").unlink()
+    assert "only its hash" in refused(recipe, "optim.lr=5e-4", begun).why
+    run(recipe(), begun)
+
+
+def test_time_that_was_spent_on_lost_steps_is_not_forgotten(recipe: MakeRecipe, begun: Path) -> None:
+    spent = max(r["train_seconds"] for r in records(begun, "step"))
+    run(recipe(), begun)
+    resumed = [r for r in records(begun, "step") if r["incarnation"] == 2]
+    assert resumed[0]["step"] <= 11
+    assert resumed[0]["train_seconds"] > spent
+
+
+def test_damaged_data_in_mid_stage_saves_what_was_done(
+    recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(mixture: Mixture, span: int, step: int) -> object:
+        if step == 7:
+            raise DataError("block 3 of a shard changed")
+        return batch(mixture, span, step)
+
+    batch = Mixture.batch
+    monkeypatch.setattr(Mixture, "batch", damaged)
+    with pytest.raises(DataError):
+        run(recipe(*ONE_STAGE, "checkpoint.every_steps=100"), tmp_path)
+    assert newest(tmp_path).manifest.step == 7
 
 
 def test_retention_keeps_both_sides_of_every_growth(recipe: MakeRecipe, tmp_path: Path) -> None:
