@@ -25,7 +25,7 @@ import numpy as np
 from growlm.errors import GrowthError
 from growlm.growth.maps import AxisMap, grouped_heads, keep, ranges, tile
 from growlm.model.masks import Ramp
-from growlm.model.parameters import axis_sizes, family_of
+from growlm.recipe.growable import refusals
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
@@ -71,7 +71,8 @@ def plan_growth(old: ModelConfig, target: ModelConfig, table: GrowthTable) -> Gr
 
     Raises GrowthError, before anything is touched, for a pair that cannot be done or cannot be exact.
     """
-    check_growth(old, target, table)
+    for refusal in refusals(old, target, table):
+        raise GrowthError(refusal.what, where=refusal.field, why=refusal.why, fix=refusal.fix)
     width = WIDTH[table.operator]
     maps = width.maps(old, target, table)
     layers = DEPTH[table.depth](old.n_layers, target.n_layers)
@@ -162,44 +163,3 @@ DEPTH: dict[str, Callable[[int, int], tuple[LayerSource, ...]]] = {
     "stack": _stack,
     "interpose": _interpose,
 }
-
-
-# --- what cannot be done ---------------------------------------------------------------------------
-
-
-def check_growth(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> None:
-    """GrowthError for a pair of shapes that `table` cannot take into each other."""
-    if old.head_dim != new.head_dim:
-        raise GrowthError(
-            f"head_dim cannot grow ({old.head_dim} -> {new.head_dim})",
-            why="rotary frequencies and xPos decays belong to pairs; new pairs would move the old ones",
-            fix="keep model.head_dim and grow n_heads",
-        )
-    for field in ("family", "tied", "rope_theta", "xpos_scale_base", "input_mult", "mup_base_d_model"):
-        if getattr(old, field) != getattr(new, field):
-            raise GrowthError(
-                f"{field} cannot change in a growth ({getattr(old, field)} -> {getattr(new, field)})",
-                why="the old weights were trained with it",
-                fix=f"keep {field}, or start a new run",
-            )
-    sizes = axis_sizes(old) | {"layers": old.n_layers, "queries per kv head": old.queries_per_kv}
-    targets = axis_sizes(new) | {"layers": new.n_layers, "queries per kv head": new.queries_per_kv}
-    for axis, size in sizes.items():
-        if targets[axis] < size:
-            raise GrowthError(
-                f"{axis} would shrink from {size} to {targets[axis]}",
-                why="growth only adds units; kv groups are kept whole",
-                fix=f"make {axis} at least {size}",
-            )
-    if table.operator == "clone" and new.d_model % old.d_model:
-        raise GrowthError(
-            f"clone cannot take d_model from {old.d_model} to {new.d_model}",
-            why="norm statistics stay the same only if every unit is copied equally often",
-            fix=f'use a multiple of {old.d_model}, or operator = "masked"',
-        )
-    if table.operator == "zero" and new.d_model > old.d_model and family_of(old).norm == "layer":
-        raise GrowthError(
-            f"zero cannot take d_model from {old.d_model} to {new.d_model} under LayerNorm",
-            why="zero-padding shifts the mean that LayerNorm subtracts, whatever its gain",
-            fix='use operator = "masked" (any size) or "clone" (multiples)',
-        )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from growlm.recipe.describe import toml_value
 from growlm.recipe.families import FAMILIES
+from growlm.recipe.growable import refusals
 from growlm.recipe.keys import Key, did_you_mean, show_key
 from growlm.recipe.problem import Problem, raise_all
 from growlm.recipe.schema import Recipe
@@ -66,51 +67,11 @@ def _unique_names(recipe: Recipe) -> Problems:
             yield Problem(_key(index, "name"), what, "give every stage a name of its own")
 
 
-def _never_shrinks(recipe: Recipe) -> Problems:
+def _can_grow(recipe: Recipe) -> Problems:
     for index, old, new in _pairs(recipe):
-        for axis in ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers", "vocab_size"):
-            before, after = getattr(old, axis), getattr(new, axis)
-            if after < before:
-                what = (
-                    f"{_stage(recipe, index)} has {axis} {after}, "
-                    f'smaller than {before} in stage "{recipe.stages[index - 1].name}"'
-                )
-                yield Problem(_key(index, axis), what, f"write {before} or more", "growth never shrinks")
-
-
-def _kv_groups(recipe: Recipe) -> Problems:
-    for index, old, new in _pairs(recipe):
-        if new.n_heads % new.n_kv_heads or old.n_heads % old.n_kv_heads or new.n_kv_heads < old.n_kv_heads:
-            continue
-        if new.queries_per_kv < old.queries_per_kv:
-            what = (
-                f"{_stage(recipe, index)} has {new.queries_per_kv} query heads for each key/value head, "
-                f"fewer than {old.queries_per_kv} before"
-            )
-            heads = new.n_kv_heads * old.queries_per_kv
-            fix = f"write n_heads = {heads} for {new.n_kv_heads} key/value heads"
-            yield Problem(_key(index, "n_heads"), what, fix, "query heads stay with their key/value head")
-
-
-def _clone_multiples(recipe: Recipe) -> Problems:
-    for index, old, new in _pairs(recipe):
-        if recipe.growth_of(index).operator == "clone" and new.d_model % old.d_model:
-            what = f"{_stage(recipe, index)} clones d_model {old.d_model} to {new.d_model}"
-            up = -(-new.d_model // old.d_model) * old.d_model
-            why = "the norms stay exact only when every unit is copied equally often"
-            fix = f'write d_model = {up}, or operator = "masked"'
-            yield Problem(_key(index, "d_model"), what, fix, why)
-
-
-def _zero_under_layernorm(recipe: Recipe) -> Problems:
-    for index, old, new in _pairs(recipe):
-        zero = recipe.growth_of(index).operator == "zero"
-        family = FAMILIES.get(new.family)
-        if zero and new.d_model > old.d_model and family and family.norm == "layer":
-            what = f"{_stage(recipe, index)} grows d_model with zeros in the family {new.family}"
-            why = "LayerNorm subtracts a mean that the new zeros change, so this is never exact"
+        for r in refusals(old, new, recipe.growth_of(index)):
             yield Problem(
-                _key(index, "growth", "operator"), what, 'write operator = "masked" or "clone"', why
+                _key(index, *r.field.split(".")), f"{_stage(recipe, index)}: {r.what}", r.fix, r.why
             )
 
 
@@ -188,10 +149,7 @@ RULES: tuple[Callable[[Recipe], Problems], ...] = (
     _even,
     _kv_heads,
     _unique_names,
-    _never_shrinks,
-    _kv_groups,
-    _clone_multiples,
-    _zero_under_layernorm,
+    _can_grow,
     _first_growth,
     _ramps_end,
     _warmup_ends,

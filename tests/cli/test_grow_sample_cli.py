@@ -61,7 +61,7 @@ def test_a_grown_checkpoint_grows_again_and_samples(trained: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("flags", "code", "what"),
     [
-        (("--d-model", 8), 70, "d_model would shrink from 16 to 8"),
+        (("--d-model", 8), 70, "d_model 8 is smaller than the 16"),
         (("--d-model", 24, "--operator", "clone"), 70, "clone cannot take d_model from 16 to 24"),
         (("--n-heads", 3, "--n-kv-heads", 2), 2, "3 query heads cannot share 2 key/value heads"),
         (("--d-model", 32, "--operator", "copy"), 2, "operator = 'copy'"),

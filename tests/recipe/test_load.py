@@ -103,11 +103,11 @@ BAD = [
     (3, 'family = "llama', 3, "not valid TOML", "toml.io"),
     (3, 'family = "lama"', 3, 'no model family is named "lama"', 'did you mean "llama"?'),
     (4, "head_dim = 7", 4, "model.head_dim 7 is odd", "write an even number"),
-    (28, "n_heads = 2", 28, 'stage 1 "b" has 1 query heads for each', "write n_heads = 4"),
+    (28, "n_heads = 2", 28, 'stage 1 "b": 1 query heads for each', "write n_heads = 4"),
     (29, "n_kv_heads = 3", 29, "4 query heads for 3 key/value heads", "one of 1, 2, 4"),
     (26, 'name = "a"', 26, 'stages 0 and 1 are both named "a"', "a name of its own"),
-    (30, "d_ff = 16", 30, 'stage 1 "b" has d_ff 16, smaller than 32 in stage "a"', "write 32 or more"),
-    (31, "n_layers = 1\nvocab_size = 32", 32, "vocab_size 32, smaller than 64", "write 64 or more"),
+    (30, "d_ff = 16", 30, 'stage 1 "b": d_ff 16 is smaller than the 32 it grows from', "write 32 or more"),
+    (31, "n_layers = 1\nvocab_size = 32", 32, "vocab_size 32 is smaller than the 64", "write 64 or more"),
     (24, "batch_size = 4\n[stages.growth]", 25, "is the first and has a growth table", "remove it"),
     (38, "ramp_steps = 17", 38, "16 steps, too few for ramp_steps = 17", "growth.ramp_steps = 16 or less"),
     (38, "rewarm_steps = 17\nramp_steps = 1", 38, "too few for rewarm_steps = 17", "tokens = 1088 or more"),
@@ -136,8 +136,14 @@ def test_a_bad_line_is_refused_with_its_place_and_what_to_write(
 @pytest.mark.parametrize(
     ("old", "new", "at", "what", "fix"),
     [
-        ('"masked"\nramp', '"clone"\nramp', 27, "clones d_model 16 to 40", "write d_model = 48"),
-        ('"masked"\nramp', '"zero"\nramp', 37, "with zeros in the family flm", '"masked" or "clone"'),
+        (
+            '"masked"\nramp',
+            '"clone"\nramp',
+            27,
+            "clone cannot take d_model from 16 to 40",
+            "write d_model = 48",
+        ),
+        ('"masked"\nramp', '"zero"\nramp', 37, "under LayerNorm", '"masked" (any size) or "clone"'),
     ],
 )
 def test_growth_that_its_operator_cannot_do(
@@ -162,7 +168,7 @@ def test_growth_that_its_operator_cannot_do(
         ("stages.bb.d_ff=64", "`stages` has no `bb`", "did you mean `stages.b`?"),
         ("stages.7.d_ff=64", "`stages` has no `7`", "0 (a), 1 (b)"),
         ("model.family.x=1", "`model.family` is not a table", "--set model.family="),
-        ("stages.b.d_ff=16", "smaller than 32", "write 32 or more"),
+        ("stages.b.d_ff=16", "smaller than the 32", "write 32 or more"),
         ("schedule.kind=wds", 'schedule.kind is "wds"', 'kind = "wsd"'),
     ],
 )
