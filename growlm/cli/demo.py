@@ -119,9 +119,9 @@ def _show(run: Path, seconds: float) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print("\n[bold]What the model writes now[/bold]")
     for sample in _last_samples(records):
-        console.print(f"  [bold]{escape(sample['prompt'])}[/bold]{escape(repr(sample['text']))}")
+        console.print(f"  [bold]{escape(sample['prompt'])}[/bold]{escape(' '.join(sample['text'].split()))}")
     table = Table(
-        "stage", "shape", "parameters", "tokens", "loss", "validation", "tokens/s", "grown exactly?"
+        "stage", "shape", "parameters", "tokens", "loss", "validation", "tokens/s", "|Δlogit|", "|Δloss|"
     )
     growths = {r["stage"]: r for r in records if r["kind"] == "growth"}
     for stage in facts["stages"]:
@@ -159,9 +159,7 @@ def _row(stage: dict[str, Any], growth: dict[str, Any] | None) -> list[str]:
         f"{stage['loss']:.3f}",
         "  ".join(f"{name} {loss:.3f}" for name, loss in stage["valid"].items()),
         count(stage["tokens_per_second"] or 0),
-        f"|dlogit| {certificate['max_dlogit']:.1e}  |dloss| {abs(certificate['dloss']):.1e}"
-        if certificate
-        else "-",
+        *(f"{abs(certificate[k]):.1g}" if certificate else "-" for k in ("max_dlogit", "dloss")),
     ]
 
 
