@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,7 +120,8 @@ def _show(run: Path, seconds: float) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print("\n[bold]What the model writes now[/bold]")
     for sample in _last_samples(records):
-        console.print(f"  [bold]{escape(sample['prompt'])}[/bold]{escape(' '.join(sample['text'].split()))}")
+        text = re.sub(r"\s+", " ", sample["text"])
+        console.print(f"  [bold]{escape(sample['prompt'])}[/bold]{escape(text)}")
     table = Table(
         "stage", "shape", "parameters", "tokens", "loss", "validation", "tokens/s", "|Δlogit|", "|Δloss|"
     )
