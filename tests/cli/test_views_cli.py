@@ -71,7 +71,12 @@ def test_no_such_run(verb: str, tmp_path: Path) -> None:
 
 
 def test_watch_until_ctrl_c(run: Path) -> None:
-    command = [sys.executable, "-u", "-m", "growlm", "watch", str(run)]
+    # A shell's background job starts with Ctrl-C ignored, and so would its children.
+    ctrl_c = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[0] = 'growlm'"
+    )
+    program = f"{ctrl_c}; from growlm.cli.main import main; main()"
+    command = [sys.executable, "-u", "-c", program, "watch", str(run)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().split()[-1]
