@@ -20,9 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 @app.command()
 def prepare(
-    out: Annotated[
-        Path, typer.Argument(help="Folder to write; an earlier one is replaced when this one is done.")
-    ],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
     source: Annotated[
         list[str],
         typer.Option(
@@ -35,9 +33,21 @@ def prepare(
         Path | None, typer.Option(help="Use this tokenizer.json or *.tiktoken instead of training one.")
     ] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the documents that is held out.")] = 0.01,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace data that was prepared there before.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Clean, split and tokenize text into memory-mapped shards."""
+    from growlm.errors import RecipeError
+
+    if out.exists() and not force and (not out.is_dir() or any(out.iterdir())):
+        raise RecipeError(
+            "there is something in the output folder already",
+            where=str(out),
+            why="a run may be training on it: its data must not change",
+            fix="name a new folder, or replace what was prepared there with --force",
+        )
     from growlm.data.prepare import prepare as run
     from growlm.data.progress import Progress
 

@@ -33,6 +33,8 @@ def demo(
     started = time.monotonic()
     prepared, run = out / "data", out / "run"
     if fresh:
+        for folder, mark in ((prepared, "tokenizer.json"), (run, "metrics.jsonl")):
+            _check_removable(folder, mark)
         for folder in (prepared, run):
             shutil.rmtree(folder, ignore_errors=True)
     _say("1. text -> tokenizer -> token shards")
@@ -46,6 +48,18 @@ def demo(
     if code:
         raise typer.Exit(code)
     _show(run, time.monotonic() - started)
+
+
+def _check_removable(folder: Path, mark: str) -> None:
+    """Only what a demo wrote is removed: what bears the mark of it."""
+    from growlm.errors import RecipeError
+
+    if folder.exists() and not (folder / mark).is_file():
+        raise RecipeError(
+            "this folder was not written by a demo, so --fresh will not remove it",
+            where=str(folder),
+            fix="name another folder with --out",
+        )
 
 
 def _prepare(folder: Path, flags: list[str]) -> Manifest:

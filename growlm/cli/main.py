@@ -22,7 +22,7 @@ from growlm.cli.sample import sample
 from growlm.cli.schema import schema
 from growlm.cli.train import train
 from growlm.cli.watch import watch
-from growlm.errors import GrowLMError
+from growlm.errors import GrowLMError, Preempted
 
 app = typer.Typer(
     name="growlm",
@@ -69,15 +69,17 @@ def main() -> None:
     """Run the command line; leaves through `sys.exit` with a code of docs/cli.md."""
     try:
         app()
+    except Preempted as stop:
+        _fail(str(stop), stop.exit_code, label="")
     except GrowLMError as error:
         _fail(str(error), error.exit_code)
     except Exception as error:
         _fail(f"unexpected {type(error).__name__}: {error}\n  run again with `growlm --debug ...`", 1)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int, label: str = "error: ") -> None:
     if os.environ.get("GROWLM_DEBUG") == "1":
         traceback.print_exc()
     with suppress(OSError):  # a log on the full disk that the message is about must not cost the exit code
-        typer.secho(f"error: {message}", fg="red", err=True)
+        typer.secho(f"{label}{message}", fg="red" if label else None, err=True)
     sys.exit(code)

@@ -103,6 +103,10 @@ def grow_offline(
             where="--n-heads, --n-kv-heads",
             fix=f"make n_heads a multiple of {target.n_kv_heads}",
         )
+    if target == old:
+        raise RecipeError(
+            "nothing to grow: no size is larger", where=str(checkpoint.path), fix="e.g. --n-layers 12"
+        )
     manifest = checkpoint.manifest
     facts = {
         k: getattr(manifest, k) for k in ("recipe_hash", "data_fingerprint", "tokenizer_hash", "environment")

@@ -12,7 +12,7 @@ import torch
 
 from growlm.checkpoint.lock import RunLock
 from growlm.checkpoint.store import CheckpointStore
-from growlm.errors import CheckpointError, Preempted
+from growlm.errors import CheckpointError, Preempted, RecipeError
 from growlm.model.parameters import n_parameters
 from growlm.recipe.check import check_recipe
 from growlm.recipe.schema import Recipe
@@ -46,6 +46,13 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
     the run cannot follow; other GrowLMErrors.
     """
     check_recipe(recipe)
+    if any(folder.glob("step-*")):
+        raise RecipeError(
+            "this is a folder of checkpoints, not of a run",
+            where=str(folder),
+            why="a run that started here would ignore them",
+            fix="name another folder with --run; to train on, make the growth a stage of the recipe",
+        )
     device = pick_device(recipe)
     data = open_data(recipe)
     with RunLock(folder), _session(recipe, folder, device, data) as session:

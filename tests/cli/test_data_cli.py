@@ -64,3 +64,14 @@ def test_inspect_of_what_is_not_there(out: Path, flags: list[str]):
 def test_source_without_name_or_path(tmp_path: Path, flag: str):
     with pytest.raises(RecipeError, match="is no source"):
         run("prepare", tmp_path / "out", "--source", flag)
+
+
+def test_prepare_replaces_nothing_unless_told_to(out: Path, tmp_path: Path):
+    flags = ("--source", f"en={out.parent / 'en.jsonl'}", "--vocab-size", 300)
+    run("prepare", tmp_path / "mine", *flags)
+    before = {p: p.read_bytes() for p in (tmp_path / "mine").rglob("*") if p.is_file()}
+    with pytest.raises(RecipeError, match="already") as refused:
+        run("prepare", tmp_path / "mine", "--source", f"en={out.parent / 'zh0.jsonl'}")
+    assert "--force" in refused.value.fix
+    assert {p: p.read_bytes() for p in (tmp_path / "mine").rglob("*") if p.is_file()} == before
+    run("prepare", tmp_path / "mine", *flags, "--force")

@@ -122,7 +122,7 @@ def test_a_kill_at_any_point_leaves_the_old_checkpoint_or_both(source: Checkpoin
 @pytest.mark.parametrize(
     ("sizes", "settings", "what"),
     [
-        ({"d_ff": 16}, {}, "shrink"),
+        ({"d_ff": 16}, {}, "smaller than the"),
         ({"head_dim": 16}, {}, "head_dim"),
         ({"d_model": 40}, {"operator": "clone"}, "clone cannot take d_model"),
     ],
