@@ -15,12 +15,41 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
-def wait_until_quiet(load: float, minutes: float = 30.0) -> float:
-    """Wait until one minute's load average is below `load`, or the time is up; the load then."""
+def busy_seconds() -> float:
+    """CPU seconds that the whole machine has spent on anything so far; 0 where there is no /proc/stat."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return 0.0
+    user, nice, system, _idle, _iowait, *rest = map(int, path.read_text().split()[1:8])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until_quiet(cores: float, minutes: float = 30.0) -> None:
+    """Wait until the machine uses less than `cores` cores for three seconds, or the time is up."""
     end = time.monotonic() + 60 * minutes
-    while os.getloadavg()[0] > load and time.monotonic() < end:
-        time.sleep(5)
-    return os.getloadavg()[0]
+    while time.monotonic() < end:
+        before, started = busy_seconds(), time.monotonic()
+        time.sleep(3)
+        if (busy_seconds() - before) / (time.monotonic() - started) < cores:
+            return
+
+
+class Others:
+    """How many cores the rest of the machine used meanwhile; a figure is worth its quiet."""
+
+    def __enter__(self) -> Others:
+        self._busy, self._own, self._started = busy_seconds(), _own_seconds(), time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        others = busy_seconds() - self._busy - (_own_seconds() - self._own)
+        self.cores = max(0.0, others / (time.monotonic() - self._started))
+
+
+def _own_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def machine() -> str:

@@ -3,9 +3,10 @@
     python benchmarks/cpu_train.py                      # both shapes, three rounds, peers as they come
     python benchmarks/cpu_train.py --shapes small --rounds 1 --tuned
 
-Every figure is one process on the same batches; rounds alternate over the runners, medians are shown, and
-a matmul probe runs before and after each. Peers get virtual environments of their own in `--cache`, made
-on the first run. MFU is against the best probe of the whole benchmark.
+Every figure is one process on the same batches; rounds alternate over the runners, medians are shown. MFU
+is against a matmul probe between the steps: the ceiling of this machine at that moment, which on a shared
+host changes twofold from one second to the next. Peers get virtual environments of their own in `--cache`,
+made on the first run.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from common import table, wait_until_quiet, write_results
+from common import Others, table, wait_until_quiet, write_results
 
 from growlm.plan.flops import flops_per_token
 from growlm.recipe.shape import ModelConfig
@@ -69,8 +71,8 @@ def main() -> None:
         runs: dict[Runner, list[dict[str, Any]]] = {r: [] for r in runners}
         for number in range(args.rounds):
             for r in runners:
-                load = wait_until_quiet(args.max_load)
-                runs[r].append(measure(r, pythons[r], SHAPES[shape], args.steps) | {"load": load})
+                job = SHAPES[shape] | {"steps": args.steps}
+                runs[r].append(measure_in_quiet(r, pythons[r], job, args.max_busy))
                 seconds = statistics.median(runs[r][-1]["step_seconds"])
                 note = "tuned malloc" if r.tuned else ""
                 print(f"{shape} round {number + 1} {r.name} {note}: {seconds:.3f} s/step", file=sys.stderr)
@@ -79,7 +81,7 @@ def main() -> None:
             {"runner": r.name, "variant": r.variant, "tuned_malloc": r.tuned, "runs": runs[r]}
             for r in runners
         ]
-    write_results("cpu_train", text, data)
+    write_results("cpu_train_tuned" if args.tuned else "cpu_train", text, data)
 
 
 def arguments() -> argparse.Namespace:
@@ -91,7 +93,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", help="runners whose names contain one of these")
     parser.add_argument("--tuned", action="store_true", help="peers also with GrowLM's malloc settings")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "growlm-bench")
-    parser.add_argument("--max-load", type=float, default=0.7, help="wait for a load average below this")
+    parser.add_argument("--max-busy", type=float, default=0.2, help="wait until fewer cores are in use")
     return parser.parse_args()
 
 
@@ -110,10 +112,22 @@ def python_of(runner: Runner, cache: Path) -> str:
     return str(python)
 
 
-def measure(runner: Runner, python: str, shape: dict[str, int], steps: int) -> dict[str, Any]:
+def measure_in_quiet(runner: Runner, python: str, job: dict[str, int], max_busy: float) -> dict[str, Any]:
+    """One run; again, a few times, if the machine turned out not to be quiet."""
+    for _ in range(5):
+        wait_until_quiet(max_busy)
+        with Others() as others:
+            result = measure(runner, python, job)
+        result["others_cores"] = others.cores
+        if others.cores < max_busy:
+            break
+    return result
+
+
+def measure(runner: Runner, python: str, shape: dict[str, int]) -> dict[str, Any]:
     """One run in a process of its own; what it reported."""
-    job = json.dumps({**shape, "steps": steps, "variant": runner.variant})
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    job = json.dumps({**shape, "variant": runner.variant})
+    env = {k: v for k, v in os.environ.items() if k not in TUNED_MALLOC}
     env |= TUNED_MALLOC if runner.tuned else {}
     env["PYTHONPATH"] = str(HERE.parent) if runner.script == "run_growlm" else ""
     command = [python, "-m", f"peers.{runner.script}", job]
@@ -125,7 +139,23 @@ def measure(runner: Runner, python: str, shape: dict[str, int], steps: int) -> d
 
 def report(shape: str, runs: dict[Runner, list[dict[str, Any]]]) -> str:
     """The table of one shape. A run's speed is that of its median step; medians are over the runs."""
-    s = SHAPES[shape]
+    figures = {r: figures_of(SHAPES[shape], rs) for r, rs in runs.items()}
+    ours = next((f for r, f in figures.items() if r.name == "GrowLM"), None)
+    rows = []
+    for r, f in figures.items():
+        against = {key: f"{ours[key] / f[key]:.2f} x" if ours else "" for key in f}
+        cells = [f"{f['speed']:,.0f}", f"{f['slowest']:,.0f}-{f['fastest']:,.0f}", against["speed"]]
+        cells += [f"{f['mfu']:.1%}", f"{f['probe']:,.0f}", against["mfu"]]
+        cells += [f"{f['rss'] / 1e6:,.0f} MB", against["rss"], f"{f['others']:.1f}"]
+        rows.append([r.name, "tuned" if r.tuned else "default", *cells])
+    header = ["runner", "malloc", "tokens/s", "range", "GrowLM is"]
+    header += ["MFU", "probe GFLOP/s", "GrowLM's is", "peak memory", "GrowLM's is", "others"]
+    counts = ", ".join(f"{k} {v}" for k, v in SHAPES[shape].items())
+    return f"## {shape}\n\n{counts}\n\n{table(header, rows)}\n"
+
+
+def figures_of(s: dict[str, int], runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Medians over the runs of one runner; MFU is each step's, against the probes before and after it."""
     tokens = s["batch_size"] * s["seq_len"]
     config = ModelConfig(
         family="flm",
@@ -137,36 +167,22 @@ def report(shape: str, runs: dict[Runner, list[dict[str, Any]]]) -> str:
         d_ff=4 * s["d_model"],
         vocab_size=s["vocab_size"],
     )
-    flops = flops_per_token(config, s["seq_len"])
-    ceiling = max(run["probe_gflops"] for rs in runs.values() for run in rs) * 1e9
-    ours = next((rs for r, rs in runs.items() if r.name == "GrowLM"), None)
-    rows = []
-    for r, rs in runs.items():
-        speeds = [tokens / statistics.median(run["step_seconds"]) for run in rs]
-        speed, rss = statistics.median(speeds), _median(rs, "peak_rss")
-        own = [tokens / statistics.median(run["step_seconds"]) for run in ours or rs]
-        rows.append(
-            [
-                r.name,
-                "tuned" if r.tuned else "default",
-                f"{speed:,.0f}",
-                f"{min(speeds):,.0f}-{max(speeds):,.0f}",
-                f"{statistics.median(own) / speed:.2f} x",
-                f"{rss / 1e6:,.0f} MB",
-                f"{_median(ours or rs, 'peak_rss') / rss:.2f} x",
-                f"{speed * flops / ceiling:.1%}",
-                f"{_median(rs, 'probe_gflops'):,.0f}",
-                f"{max(run['load'] for run in rs):.1f}",
-            ]
-        )
-    header = ["runner", "malloc", "tokens/s", "range", "GrowLM is", "peak memory", "GrowLM's is"]
-    header += ["MFU", "probe GFLOP/s", "load"]
-    counts = ", ".join(f"{k} {v}" for k, v in s.items())
-    return f"## {shape}: {counts}\n\nMFU against {ceiling / 1e12:.2f} TFLOP/s.\n\n{table(header, rows)}\n"
-
-
-def _median(runs: list[dict[str, Any]], key: str) -> float:
-    return statistics.median(run[key] for run in runs)
+    step_gflop = tokens * flops_per_token(config, s["seq_len"]) / 1e9
+    speeds = [tokens / statistics.median(run["step_seconds"]) for run in runs]
+    mfus = [
+        step_gflop / seconds / ((before + after) / 2)
+        for run in runs
+        for seconds, (before, after) in zip(run["step_seconds"], pairwise(run["probe_gflops"]), strict=True)
+    ]
+    return {
+        "speed": statistics.median(speeds),
+        "slowest": min(speeds),
+        "fastest": max(speeds),
+        "mfu": statistics.median(mfus),
+        "probe": statistics.median(p for run in runs for p in run["probe_gflops"]),
+        "rss": statistics.median(run["peak_rss"] for run in runs),
+        "others": max(run["others_cores"] for run in runs),
+    }
 
 
 if __name__ == "__main__":

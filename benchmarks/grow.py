@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import table, wait_until_quiet, write_results
+from common import Others, table, wait_until_quiet, write_results
 
 from growlm.checkpoint.manifest import Manifest
 from growlm.checkpoint.store import Checkpoint, CheckpointStore, Pending
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Growth against the disk's copy bandwidth.")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the temporary folder")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--max-load", type=float, default=0.7, help="wait for a load average below this")
+    parser.add_argument("--max-busy", type=float, default=0.2, help="wait until fewer cores are in use")
     parser.add_argument("--grow", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.grow:
@@ -61,16 +61,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         make_checkpoint(Path(folder))
         for name in OPERATORS:
-            load = wait_until_quiet(args.max_load)
-            runs = [one_round(Path(folder), name) for _ in range(args.rounds)]
+            runs = [one_round(Path(folder), name, args.max_busy) for _ in range(args.rounds)]
             data[name] = runs
-            rows.append(row(name, runs, load))
-    header = ["growth", "written", "growth MB/s", "copy MB/s", "share", "memory", "/ largest tensor", "load"]
+            rows.append(row(name, runs))
+    header = [
+        "growth",
+        "written",
+        "growth MB/s",
+        "copy MB/s",
+        "share",
+        "memory",
+        "/ largest tensor",
+        "others",
+    ]
     write_results("grow", table(header, rows), data)
     return None
 
 
-def row(name: str, runs: list[dict[str, float]], load: float) -> list[str]:
+def row(name: str, runs: list[dict[str, float]]) -> list[str]:
     """Medians of the rounds; the share is the median of each round's own."""
     median = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     share = statistics.median(run["grow"] / run["copy"] for run in runs)
@@ -82,7 +90,7 @@ def row(name: str, runs: list[dict[str, float]], load: float) -> list[str]:
         f"{share:.0%}",
         f"{median['memory'] / 1e6:,.0f} MB",
         f"{median['memory'] / LARGEST:.2f}",
-        f"{load:.1f}",
+        f"{max(run['others_cores'] for run in runs):.1f}",
     ]
 
 
@@ -109,9 +117,17 @@ def commit(pending: Pending, config: ModelConfig) -> Path:
     return pending.commit(model=config.to_dict(), **counts, **texts, **objects, **numbers)
 
 
-def one_round(folder: Path, operator: str) -> dict[str, float]:
+def one_round(folder: Path, operator: str, max_busy: float) -> dict[str, float]:
     """Grow in a process of its own, then copy what it wrote; bytes per second of both."""
     os.sync()
+    wait_until_quiet(max_busy)
+    with Others() as others:
+        grown = measure(folder, operator)
+    return grown | {"others_cores": others.cores}
+
+
+def measure(folder: Path, operator: str) -> dict[str, float]:
+    """One growth and one copy."""
     command = [sys.executable, __file__, "--grow", str(folder), operator]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     out = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import table, wait_until_quiet, write_results
+from common import Others, table, wait_until_quiet, write_results
 from peers.measure import Job
 from peers.run_growlm import recipe_of
 
@@ -35,20 +35,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time that saves take from training.")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the temporary folder")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--max-load", type=float, default=0.7, help="wait for a load average below this")
+    parser.add_argument("--max-busy", type=float, default=0.2, help="wait until fewer cores are in use")
     args = parser.parse_args()
     rows, data = [], {}
     for name, job in SIZES.items():
         recipe = recipe_of(job)
-        load = wait_until_quiet(args.max_load)
-        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        wait_until_quiet(args.max_busy)
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder, Others() as others:
             seconds, size = saves(recipe, Path(folder), args.rounds)
         median = statistics.median(seconds)
         shares = [s / (s + max(recipe.checkpoint.every_seconds, 100 * s)) for s in (median, max(seconds))]
         data[name] = {"seconds": seconds, "bytes": size, "share": shares[0], "worst_share": shares[1]}
         cells = [f"{size / 1e6:,.0f} MB", f"{median:.2f} s", f"{size / median / 1e6:,.0f} MB/s"]
-        rows.append([name, *cells, *(f"{share:.2%}" for share in shares), f"{load:.1f}"])
-    header = ["model", "checkpoint", "a save takes", "speed", "of the time", "at worst", "load"]
+        rows.append([name, *cells, *(f"{share:.2%}" for share in shares), f"{others.cores:.1f}"])
+    header = ["model", "checkpoint", "a save takes", "speed", "of the time", "at worst", "others"]
     write_results("save", table(header, rows), data)
 
 

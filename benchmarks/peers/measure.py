@@ -49,7 +49,7 @@ def random_tokens(j: Job, step: int) -> Tensor:
     return torch.randint(0, j.vocab_size, (j.batch_size, j.seq_len + 1), generator=generator)
 
 
-def probe(size: int = 1024, repeats: int = 20) -> float:
+def probe(size: int = 1024, repeats: int = 5) -> float:
     """Median GFLOP/s of a square bf16 matmul: how fast this machine happens to be right now."""
     a = torch.randn(size, size).bfloat16()
     seconds = []
@@ -62,27 +62,28 @@ def probe(size: int = 1024, repeats: int = 20) -> float:
 
 @dataclass
 class Clock:
-    """Call `tick` at the end of every step; probes before and after."""
+    """Call `tick` at the end of every step: it notes the time, and probes before the next step begins."""
 
-    probes: list[float] = field(default_factory=lambda: [probe()])
-    ticks: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+    begins: list[float] = field(default_factory=list)
+    probes: list[float] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
 
     def tick(self, loss: float | None = None) -> None:
         """A step has ended, with this loss if it is known."""
-        self.ticks.append(time.perf_counter())
+        self.ends.append(time.perf_counter())
         self.losses.append(loss)
+        self.probes.append(probe())
+        self.begins.append(time.perf_counter())
 
     def report(self, j: Job) -> None:
-        """Print the measurement. Steps are the times between ticks, the warm-up left out."""
-        peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the last probe
-        self.probes.append(probe())
-        seconds = [b - a for a, b in zip(self.ticks, self.ticks[1:], strict=False)][WARMUP - 1 :]
+        """Print the measurement: the steps after the warm-up, and the probes before and after each."""
+        seconds = [b - a for a, b in zip(self.begins, self.ends[1:], strict=False)][WARMUP - 1 :]
         assert len(seconds) == j.steps
         result = {
             "step_seconds": seconds,
-            "probe_gflops": statistics.mean(self.probes),
-            "peak_rss": peak_rss,
+            "probe_gflops": self.probes[WARMUP - 1 :],
+            "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "last_loss": self.losses[-1],
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
