@@ -114,6 +114,7 @@ def python_of(runner: Runner, cache: Path) -> str:
 
 def measure_in_quiet(runner: Runner, python: str, job: dict[str, int], max_busy: float) -> dict[str, Any]:
     """One run; again, a few times, if the machine turned out not to be quiet."""
+    result: dict[str, Any] = {}
     for _ in range(5):
         wait_until_quiet(max_busy)
         with Others() as others:

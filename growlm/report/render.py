@@ -6,14 +6,13 @@ import base64
 import hashlib
 import html
 import json
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from growlm.errors import DiskError
+from growlm.checkpoint.disk import write_atomic
 from growlm.report.summary import summary
 
 REPORT_NAME = "report.html"
@@ -35,15 +34,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
 def write_page(text: str, path: Path) -> Path:
     """Replace `path` by `text` atomically. Raises `DiskError` when it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DiskError(
-            "The page cannot be written.", where=str(path), why=error.strerror or str(error)
-        ) from error
+    write_atomic(path, text.encode("utf-8"))
     return path
 
 

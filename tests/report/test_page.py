@@ -135,7 +135,7 @@ def test_no_text_ends_the_data(text: str) -> None:
 
 def test_the_report_is_written_whole_or_not_at_all(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "r.html"
-    with pytest.raises(DiskError, match="cannot be written"):
+    with pytest.raises(DiskError):
         write_report(run, out)
     out.parent.mkdir()
     out.write_text("old")
