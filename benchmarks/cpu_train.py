@@ -115,14 +115,15 @@ def python_of(runner: Runner, cache: Path) -> str:
 def measure_in_quiet(runner: Runner, python: str, job: dict[str, int], max_busy: float) -> dict[str, Any]:
     """One run; again, a few times, if the machine turned out not to be quiet."""
     result: dict[str, Any] = {}
-    for _ in range(5):
+    attempts = 5
+    while True:
         wait_until_quiet(max_busy)
         with Others() as others:
             result = measure(runner, python, job)
         result["others_cores"] = others.cores
-        if others.cores < max_busy:
-            break
-    return result
+        attempts -= 1
+        if others.cores < max_busy or not attempts:
+            return result
 
 
 def measure(runner: Runner, python: str, shape: dict[str, int]) -> dict[str, Any]:
