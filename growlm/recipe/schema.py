@@ -19,7 +19,7 @@ class ModelTable(_Table):
     """What stays the same through every stage of the run."""
 
     family: str = Field(description="Parameter table to use: `flm` or `llama`.")
-    head_dim: int = Field(gt=0, description="Size of one attention head; fixed for the whole run.")
+    head_dim: int = Field(gt=0, description="Size of one attention head.")
     vocab_size: int = Field(gt=0, description="Rows of the embedding; at least the tokenizer's size.")
     tied: bool = Field(True, description="Share the embedding with the output head.")
     norm_eps: float = Field(1e-5, gt=0, description="Epsilon of LayerNorm or RMSNorm.")
@@ -33,29 +33,79 @@ class ModelTable(_Table):
     )
 
 
+Width = Literal[
+    "masked",
+    "zero",
+    "clone",
+    "lemon",
+    "net2net",
+    "fpi",
+    "aki",
+    "staged",
+    "rms",
+    "shrink_perturb",
+    "ligo",
+]
+"""How width grows; docs/operators.md says what each does and preserves."""
+
+Depth = Literal[
+    "zero_block",
+    "masked",
+    "identity",
+    "stack",
+    "gradual",
+    "interpose",
+    "midas",
+    "lidas",
+    "solar",
+    "distance",
+    "random",
+]
+"""How layers are added; docs/operators.md says what each does and preserves."""
+
+
 class GrowthTable(_Table):
     """How a stage's first weights are made from the last weights of the stage before it."""
 
-    operator: Literal["masked", "zero", "clone"] = Field(
-        "masked", description="How width (d_model, heads, ffn) grows."
-    )
-    depth: Literal["masked", "zero_block", "stack", "interpose"] = Field(
-        "zero_block",
-        description="How layers are added: behind a ramped gate, with zero writers, or as copies (inexact).",
+    operator: Width = Field("masked", description="How width (d_model, heads, head_dim, ffn) grows.")
+    depth: Depth = Field("zero_block", description="How layers are added.")
+    layer_source: Literal["interpolate", "stack", "random"] = Field(
+        "interpolate",
+        description="depth masked, zero_block: new blocks are copies after each block, copies on top, or fresh.",
     )
     ramp_steps: int = Field(
         100, ge=0, description="Steps over which masks (and new tokens of a grown vocabulary) go 0 -> 1."
     )
-    noise: float = Field(
-        0.1, ge=0, description="clone: paired noise on the copies, as a share of each weight's own size."
+    noise: float | None = Field(
+        None,
+        ge=0,
+        description="Paired noise on readers of copies, as a share of each row's own size (0.1 is an SNR of "
+        "20 dB); unset means 0.1 for `clone` and `net2net`, else 0.",
     )
-    split: float = Field(
-        0.5, gt=0, lt=1, description="clone: share of the first copy in each pair; 0.5 is uniform."
+    split: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the first copy of a unit, 0.5 is even; unset means 0.3 for `lemon`, else 0.5.",
     )
-    moments: Literal["grow", "reset"] = Field(
-        "grow", description="AdamW moments: transformed with the weights, or started from zero."
+    shrink: float = Field(0.4, gt=0, le=1, description="shrink_perturb: factor on the old weights.")
+    perturb: float = Field(
+        1.0, ge=0, description="shrink_perturb: factor on the fresh weights added to them."
+    )
+    learn_steps: int = Field(100, gt=0, description="ligo: steps that learn the expansion.")
+    moments: Literal["grow", "asymmetric", "reset"] | None = Field(
+        None,
+        description="Optimizer state: transformed with the weights, the same but zero for copies, or all zero; "
+        "unset means `asymmetric` for `rms`, `reset` for `shrink_perturb` and `ligo`, else `grow`.",
     )
     rewarm_steps: int = Field(0, ge=0, description="Warm-up of the learning rate for the new part only.")
+    rewarm_peak: float = Field(
+        1.0,
+        ge=1,
+        description="Factor on the new part's learning rate after its warm-up. 1 warms up from 0; above 1 warms up "
+        "from 1 and falls back to 1 by a cosine at the stage's end.",
+    )
+    force: bool = Field(False, description="Grow even if copies can never part ways.")
     certify: Literal["fp32", "fp64"] = Field("fp32", description="Precision of the growth certificate.")
 
 
@@ -67,7 +117,8 @@ class StageTable(_Table):
     n_heads: int = Field(gt=0, description="Query heads.")
     n_kv_heads: int | None = Field(None, gt=0, description="Key/value heads; unset means `n_heads`.")
     d_ff: int = Field(gt=0, description="Hidden units of the feed-forward layer.")
-    n_layers: int = Field(gt=0, description="Blocks.")
+    head_dim: int | None = Field(None, gt=0, description="Overrides `model.head_dim` from here on.")
+    n_layers: int = Field(ge=0, description="Blocks; 0 is embedding, final norm and head alone.")
     vocab_size: int | None = Field(None, gt=0, description="Overrides `model.vocab_size` from here on.")
     tokens: int = Field(gt=0, description="Tokens to train in this stage; rounded up to whole steps.")
     seq_len: int = Field(gt=0, description="Context length in tokens.")
@@ -209,7 +260,7 @@ class Recipe(_Table):
             d_model=stage.d_model,
             n_heads=stage.n_heads,
             n_kv_heads=stage.n_kv_heads or stage.n_heads,
-            head_dim=m.head_dim,
+            head_dim=self.head_dim_of(index),
             d_ff=stage.d_ff,
             n_layers=stage.n_layers,
             vocab_size=vocab,
@@ -221,6 +272,12 @@ class Recipe(_Table):
             norm_eps=m.norm_eps,
             input_mult=m.input_mult,
             logit_mult=m.output_mult / mup,
+        )
+
+    def head_dim_of(self, index: int) -> int:
+        """Size of one attention head in stage `index`."""
+        return next(
+            (s.head_dim for s in reversed(self.stages[: index + 1]) if s.head_dim), self.model.head_dim
         )
 
     def mixture_of(self, index: int) -> dict[str, float]:

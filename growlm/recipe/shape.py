@@ -10,8 +10,13 @@ from typing import Any
 class ModelConfig:
     """One model: its axes and the constants of its forward pass. Immutable, JSON-able, no torch.
 
-    The last four fields are *carried through growth* rather than recomputed: a zero-padded RMSNorm
-    needs a smaller epsilon, a duplicated tied model a smaller logit multiplier (docs/growth.md).
+    The fields from `norm_eps` on are *carried through growth* rather than recomputed: a zero-padded
+    RMSNorm needs a smaller epsilon, a duplicated tied model a smaller logit multiplier, a larger head_dim
+    the old rotary frequencies on the old pairs (docs/growth.md).
+
+    `rotary`: exponents e of the rotated pairs, each turning by rope_theta^-e per position; None means
+    2i / (2 * pairs) for i < pairs, pairs = head_dim * rotary_share / 2. Scores are q.k * attn_mult / sqrt(head_dim).
+    `rope_scaling`: (factor, low_freq_factor, high_freq_factor, original positions) of Llama 3.
     """
 
     family: str
@@ -25,11 +30,22 @@ class ModelConfig:
     tied: bool = True
     rope_theta: float = 10000.0
     xpos_scale_base: float = 512.0
+    rotary_share: float = 1.0
+    rope_scaling: tuple[float, float, float, float] | None = None
+    max_positions: int | None = None
     init_std: float = 0.02
     mup_base_d_model: int | None = None
     norm_eps: float = 1e-5
     input_mult: float = 1.0
     logit_mult: float = 1.0
+    attn_mult: float = 1.0
+    rotary: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("rope_scaling", "rotary"):  # JSON has lists, a cache key needs tuples
+            value = getattr(self, field)
+            if isinstance(value, list):
+                object.__setattr__(self, field, tuple(value))
 
     @property
     def queries_per_kv(self) -> int:
