@@ -21,9 +21,9 @@ class Parameter:
     """One tensor of the model.
 
     `axes` name its dimensions, `shape` their sizes; `reads` is the axis it contracts over (None for
-    lookups and vectors); `writes_residual`: its output is added to the residual stream; `layer` is None
-    outside the blocks. The multipliers are relative to the
-    recipe's learning rate, weight decay and AdamW epsilon.
+    lookups and vectors); `writes_residual`: its output is added to the residual stream; `key`: it makes the
+    keys of attention; `layer` is None outside the blocks. The multipliers are relative to the recipe's
+    learning rate, weight decay and AdamW epsilon.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Parameter:
     role: Role
     reads: str | None
     writes_residual: bool
+    key: bool
     layer: int | None
     init: Literal["normal", "ones", "zeros"]
     std: float
@@ -61,13 +62,15 @@ def family_of(config: ModelConfig) -> Family:
 
 
 def axis_sizes(config: ModelConfig) -> dict[str, int]:
-    """Size of every named axis."""
+    """Size of every named axis; `position` has none in a model without learned positions."""
     return {
         "vocab": config.vocab_size,
         "d_model": config.d_model,
         "q": config.n_heads * config.head_dim,
         "kv": config.n_kv_heads * config.head_dim,
         "ffn": config.d_ff,
+        "head_dim": config.head_dim,
+        "position": config.max_positions or 0,
     }
 
 
@@ -116,6 +119,7 @@ def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
         role=slot.role,
         reads=slot.reads,
         writes_residual=slot.writes_residual,
+        key=slot.key,
         layer=layer,
         init="normal" if matrix else "ones" if slot.role == "gain" else "zeros",
         std=std,

@@ -17,6 +17,8 @@ class ModelConfig:
     `rotary`: exponents e of the rotated pairs, each turning by rope_theta^-e per position; None means
     2i / (2 * pairs) for i < pairs, pairs = head_dim * rotary_share / 2. Scores are q.k * attn_mult / sqrt(head_dim).
     `rope_scaling`: (factor, low_freq_factor, high_freq_factor, original positions) of Llama 3.
+    `max_positions`: rows of a learned position table. `head_norm_eps`: epsilon of the norms on queries and
+    keys, which stays what it was when `norm_eps` is rescaled; None means `norm_eps`.
     """
 
     family: str
@@ -36,6 +38,7 @@ class ModelConfig:
     init_std: float = 0.02
     mup_base_d_model: int | None = None
     norm_eps: float = 1e-5
+    head_norm_eps: float | None = None
     input_mult: float = 1.0
     logit_mult: float = 1.0
     attn_mult: float = 1.0
