@@ -15,19 +15,21 @@ from torch import Tensor
 EXPLICIT_MAX_T = 512
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(E), causal) v for q (B, H, T, E), k and v (B, K, T, E), H a multiple of K."""
+def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0) -> Tensor:
+    """softmax(mult q k^T / sqrt(E), causal) v for q (B, H, T, E), k and v (B, K, T, E), H a multiple of K."""
+    scale = mult * q.shape[-1] ** -0.5
     if q.device.type == "cpu" and q.shape[2] <= EXPLICIT_MAX_T:
-        return explicit_attention(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+        return explicit_attention(q, k, v, scale)
+    gqa = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa)
 
 
-def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """The same with two batched matmuls; the queries of a group are stacked along time."""
     B, H, T, E = q.shape
     K = k.shape[1]
     group = H // K
-    stacked = (q * E**-0.5).reshape(B * K, group * T, E)
+    stacked = (q * scale).reshape(B * K, group * T, E)
     keys, values = k.reshape(B * K, T, E), v.reshape(B * K, T, E)
     scores = torch.baddbmm(_causal_bias(T, group, q.dtype), stacked, keys.transpose(1, 2))
     return torch.bmm(torch.softmax(scores, dim=-1), values).view(B, H, T, E)

@@ -45,14 +45,14 @@ class Linear(Affine):
 
 
 class Norm(Affine):
-    """LayerNorm or RMSNorm; under a mask the statistics weigh each unit by its mask (MSG, 2305.02869)."""
+    """LayerNorm or RMSNorm over the last axis; under a mask its statistics weigh each unit by that (MSG)."""
 
     def __init__(self, table: dict[str, Parameter], name: str, kind: str, eps: float) -> None:
         super().__init__(table, name)
         self.kind, self.eps = kind, eps
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(..., D) -> (..., D), mask (D)."""
         if mask is not None:
             return self._masked(x, mask)
         weight = self.weight.to(x.dtype)
@@ -75,7 +75,7 @@ class Norm(Affine):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions."""
+    """Grouped-query attention; queries and keys of a head are normed if the table has gains for that."""
 
     def __init__(self, table: dict[str, Parameter], name: str, config: ModelConfig) -> None:
         super().__init__()
@@ -84,17 +84,35 @@ class Attention(nn.Module):
         self.v_proj = Linear(table, f"{name}.v_proj")
         self.o_proj = Linear(table, f"{name}.o_proj")
         self.config, self.family = config, family_of(config)
+        self.q_norm = self.k_norm = None
+        if f"{name}.q_norm.weight" in table:
+            eps = config.norm_eps if config.head_norm_eps is None else config.head_norm_eps
+            self.q_norm = Norm(table, f"{name}.q_norm", self.family.norm, eps)
+            self.k_norm = Norm(table, f"{name}.k_norm", self.family.norm, eps)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         B, T, _ = x.shape
-        E = self.config.head_dim
-        q = self.q_proj(x).view(B, T, -1, E).transpose(1, 2)  # B H T E
-        k = self.k_proj(x).view(B, T, -1, E).transpose(1, 2)  # B K T E
-        v = self.v_proj(x).view(B, T, -1, E).transpose(1, 2)  # B K T E
+        q, k = self._queries_and_keys(x, None if masks is None else masks.score)
+        v = self.v_proj(x).view(B, T, -1, self.config.head_dim)  # B T K E
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # B H T E, B K T E twice
         q, k = apply_rotary(q, k, self.config, self.family)
-        y = attention(q, k, v).transpose(1, 2).reshape(B, T, -1)  # B T H*E
-        return self.o_proj(y if mask is None else y * mask.to(y.dtype))
+        y = attention(q, k, v, self.config.attn_mult).transpose(1, 2).reshape(B, T, -1)  # B T H*E
+        return self.o_proj(_scaled(y, None if masks is None else masks.q))
+
+    def _queries_and_keys(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> (B, T, H, E) and (B, T, K, E), before rotation; mask (H*E)."""
+        B, T, _ = x.shape
+        E = self.config.head_dim
+        q, k = self.q_proj(x), self.k_proj(x)
+        if self.q_norm is None or self.k_norm is None:
+            return _scaled(q, mask).view(B, T, -1, E), k.view(B, T, -1, E)
+        # Heads share their gains, so a unit that is new in the old heads is new in all.
+        head = None if mask is None else mask.view(-1, E).amax(0)
+        return self.q_norm(q.view(B, T, -1, E), head), self.k_norm(k.view(B, T, -1, E), head)
+
+
+ACTIVATIONS = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
 
 
 class Mlp(nn.Module):
@@ -108,7 +126,9 @@ class Mlp(nn.Module):
         self.activation = activation
 
     def _act(self, x: Tensor, layer: Linear) -> Tensor:
-        return F.silu(layer(x)) if self.activation == "silu" else linear_gelu(x, *layer.cast(x.dtype))
+        if self.activation == "gelu_tanh":
+            return linear_gelu(x, *layer.cast(x.dtype))
+        return ACTIVATIONS[self.activation](layer(x))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -116,11 +136,11 @@ class Mlp(nn.Module):
             y = self._act(x, self.up_proj)  # B T F
         else:
             y = self._act(x, self.gate_proj) * self.up_proj(x)
-        return self.down_proj(y if mask is None else y * mask.to(y.dtype))
+        return self.down_proj(_scaled(y, mask))
 
 
 class Block(nn.Module):
-    """x + attention(norm x), then x + mlp(norm x); a growth gate scales both branches."""
+    """x + attention(norm x), then x + mlp(norm x), or both of the same x; growth gates both branches."""
 
     def __init__(self, table: dict[str, Parameter], layer: int, config: ModelConfig) -> None:
         super().__init__()
@@ -129,18 +149,21 @@ class Block(nn.Module):
         self.attn = Attention(table, f"{name}.attn", config)
         self.mlp_norm = Norm(table, f"{name}.mlp_norm", family.norm, config.norm_eps)
         self.mlp = Mlp(table, f"{name}.mlp", family.activation)
-        self.layer = layer
+        self.layer, self.parallel = layer, family.parallel
 
     def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        if masks is None:
-            x = x + self.attn(self.attn_norm(x, None), None)
-            return x + self.mlp(self.mlp_norm(x, None), None)
-        gate = masks.gate(self.layer)
-        branch = self.attn(self.attn_norm(x, masks.d_model), masks.q)
-        x = x + (branch if gate is None else branch * gate)
-        branch = self.mlp(self.mlp_norm(x, masks.d_model), masks.ffn)
-        return x + (branch if gate is None else branch * gate)
+        d_model = ffn = gate = None
+        if masks is not None:
+            d_model, ffn, gate = masks.d_model, masks.ffn, masks.gate(self.layer)
+        branch = self.attn(self.attn_norm(x, d_model), masks)
+        y = x + (branch if gate is None else branch * gate)
+        branch = self.mlp(self.mlp_norm(x if self.parallel else y, d_model), ffn)
+        return y + (branch if gate is None else branch * gate)
+
+
+def _scaled(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask.to(x.dtype)
 
 
 class Decoder(nn.Module):
@@ -151,6 +174,7 @@ class Decoder(nn.Module):
         table = parameter_table(config)
         self.config = config
         self.embedding = Affine(table, "embedding")
+        self.position = Affine(table, "position") if "position.weight" in table else None
         self.blocks = nn.ModuleList(Block(table, i, config) for i in range(config.n_layers))
         self.norm = Norm(table, "norm", family_of(config).norm, config.norm_eps)
         self.lm_head = None if config.tied else Affine(table, "lm_head")
@@ -181,6 +205,8 @@ class Decoder(nn.Module):
         x = F.embedding(tokens, self.embedding.weight)  # B T D
         if self.config.input_mult != 1.0:
             x = x * self.config.input_mult
+        if self.position is not None:
+            x = x + self.position.weight[: tokens.shape[1]]
         if self.compute_dtype is not None:
             x = x.to(self.compute_dtype)
         for block in self.blocks:

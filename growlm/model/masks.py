@@ -4,8 +4,8 @@ At 0 the network computes exactly what it computed before the growth, whatever t
 at 1 the masks are gone. For a pre-norm decoder they sit
 
     d_model   on every norm's statistics and output     ffn      on the hidden activations
-    q         on the attention output of new heads      layers   on both branches of new blocks
-    vocab     as log(value) on the logits of new tokens
+    q         on the attention output of new units      layers   on both branches of new blocks
+    score     on new units of the queries (axis q)      vocab    as log(value) on the logits of new tokens
 """
 
 from __future__ import annotations
@@ -53,17 +53,18 @@ class Masks:
     """A ramp at one value, as tensors ready for the forward pass."""
 
     def __init__(self, ramp: Ramp, value: float, sizes: Mapping[str, int], device: torch.device) -> None:
-        def vector(axis: str, new: float, old: float) -> Tensor | None:
-            if not ramp.axes.get(axis):
+        def vector(key: str, new: float, old: float, *, axis: str | None = None) -> Tensor | None:
+            if not ramp.axes.get(key):
                 return None
-            mask = torch.full((sizes[axis],), old, dtype=torch.float64)
-            for start, stop in ramp.axes[axis]:
+            mask = torch.full((sizes[axis or key],), old, dtype=torch.float64)
+            for start, stop in ramp.axes[key]:
                 mask[start:stop] = new
             return mask.to(device)
 
         self.value = value
         self.d_model = vector("d_model", value, 1.0)
         self.q = vector("q", value, 1.0)
+        self.score = vector("score", value, 1.0, axis="q")
         self.ffn = vector("ffn", value, 1.0)
         self.logit_bias = vector("vocab", math.log(value) if value > 0 else -math.inf, 0.0)
         self.layers = frozenset(ramp.layers)

@@ -1,12 +1,15 @@
 """Rotary positions: RoPE (2104.09864) and xPos (2212.10554), half-split layout.
 
-Pairs are (i, i + E/2). xPos multiplies queries by zeta^(n/base) and keys by zeta^(-n/base), so a score
-between positions m and n decays as zeta^((m-n)/base). Positions are centred on the sequence: only
-differences matter, and the factors stay in range (as in the released FLM-101B model).
+Of R rotated coordinates, the first of a head, pairs are (i, i + R/2); R is E but for GPT-NeoX. A pair with
+exponent e turns by theta^-e per position. xPos multiplies queries by zeta^(n/base) and keys by
+zeta^(-n/base), so a score between positions m and n decays as zeta^((m-n)/base); zeta = (e + 0.4) / 1.4.
+Positions are centred on the sequence: only differences matter, and the factors stay in range (as in the
+released FLM-101B model).
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -21,39 +24,54 @@ from growlm.recipe.shape import ModelConfig
 def rotary_tables(
     config: ModelConfig, position: str, length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """cos and sin for queries, then for keys; each (T, E), computed in fp64 and kept in `dtype`."""
-    half = config.head_dim // 2
-    pair = torch.arange(half, dtype=torch.float64)
-    inv_freq = config.rope_theta ** (-2.0 * pair / config.head_dim)
+    """cos and sin for queries, then for keys; each (T, R), computed in fp64 and kept in `dtype`."""
+    exponents = torch.tensor(config.rotary_exponents, dtype=torch.float64)
     n = torch.arange(length, dtype=torch.float64)
-    angle = torch.outer(n, inv_freq).repeat(1, 2)
+    angle = torch.outer(n, _frequencies(config, exponents)).repeat(1, 2)
     cos, sin = angle.cos(), angle.sin()
     scale = torch.ones_like(angle)
     if position == "xpos":
-        zeta = (2 * pair + 0.4 * config.head_dim) / (1.4 * config.head_dim)
+        zeta = (exponents + 0.4) / 1.4
         power = (n - length // 2) / config.xpos_scale_base
         scale = (zeta[None, :] ** power[:, None]).repeat(1, 2)
     tables = (cos * scale, sin * scale, cos / scale, sin / scale)
     return tuple(t.to(device=device, dtype=dtype) for t in tables)  # type: ignore[return-value]
 
 
+def _frequencies(config: ModelConfig, exponents: Tensor) -> Tensor:
+    """Radians per position, (pairs).
+
+    Llama 3 (2407.21783) divides the slow ones by `factor`: all that turn less than `low` times in the
+    `original` positions, none that turn more than `high` times, and between the two a share.
+    """
+    frequencies = config.rope_theta**-exponents
+    if config.rope_scaling is None:
+        return frequencies
+    factor, low, high, original = config.rope_scaling
+    turns = original * frequencies / (2 * math.pi)
+    unchanged = ((turns - low) / (high - low)).clamp(0, 1)
+    return torch.lerp(frequencies / factor, frequencies, unchanged)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate heads (B, H, T, E) by tables (T, E), in the tables' precision, back in x's dtype."""
+    """Rotate the first R of heads (B, H, T, E) by tables (T, R), in their precision, back in x's dtype."""
     return _Rotation.apply(x, cos, sin)  # type: ignore[return-value]
 
 
 class _Rotation(torch.autograd.Function):
-    """(a, b) -> (a cos - b sin, b cos + a sin) for the halves of each head; its transpose has -sin."""
+    """(a, b) -> (a cos - b sin, b cos + a sin) for the halves of what turns; its transpose has -sin."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.tables = cos, sin
-        half = cos.shape[-1] // 2
-        wide = x.to(cos.dtype)
+        R = cos.shape[-1]
+        half = R // 2
+        wide = x[..., :R].to(cos.dtype)
         out = wide * cos
         out[..., :half].addcmul_(wide[..., half:], sin[:, :half], value=-1)
         out[..., half:].addcmul_(wide[..., :half], sin[:, :half])
-        return out.to(x.dtype)
+        turned = out.to(x.dtype)
+        return turned if x.shape[-1] == R else torch.cat((turned, x[..., R:]), dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
@@ -62,7 +80,9 @@ class _Rotation(torch.autograd.Function):
 
 
 def apply_rotary(q: Tensor, k: Tensor, config: ModelConfig, family: Family) -> tuple[Tensor, Tensor]:
-    """Queries (B, H, T, E) and keys (B, K, T, E) with their positions 0..T-1 rotated in."""
+    """Queries (B, H, T, E) and keys (B, K, T, E) with positions 0..T-1 rotated in, if the family rotates."""
+    if family.position == "learned":
+        return q, k
     precision = torch.float64 if q.dtype == torch.float64 else torch.float32
     tables = rotary_tables(config, family.position, q.shape[2], q.device, precision)
     return rotate(q, tables[0], tables[1]), rotate(k, tables[2], tables[3])

@@ -120,7 +120,7 @@ FAMILIES: dict[str, Family] = {
     ),
     # GPT-2 (Radford et al. 2019).
     "gpt2": Family(slots=_GPT_LEARNED, norm="layer", position="learned", activation="gelu_tanh"),
-    # GPT-NeoX (2204.06745) and Pythia (2304.01373): parallel branches, exact GELU, RoPE on a part of each head.
+    # GPT-NeoX (2204.06745) and Pythia (2304.01373): parallel branches, exact GELU, RoPE on part of a head.
     "neox": Family(slots=_GPT, norm="layer", position="rope", activation="gelu", parallel=True),
     # OPT (2205.01068).
     "opt": Family(slots=_GPT_LEARNED, norm="layer", position="learned", activation="relu"),

@@ -14,8 +14,8 @@ class ModelConfig:
     RMSNorm needs a smaller epsilon, a duplicated tied model a smaller logit multiplier, a larger head_dim
     the old rotary frequencies on the old pairs (docs/growth.md).
 
-    `rotary`: exponents e of the rotated pairs, each turning by rope_theta^-e per position; None means
-    2i / (2 * pairs) for i < pairs, pairs = head_dim * rotary_share / 2. Scores are q.k * attn_mult / sqrt(head_dim).
+    A rotated pair with exponent e turns by rope_theta^-e per position. `rotary` lists the exponents; None
+    means those of RoPE over the first `rotary_share` of a head. Scores are q.k * attn_mult / sqrt(head_dim).
     `rope_scaling`: (factor, low_freq_factor, high_freq_factor, original positions) of Llama 3.
     `max_positions`: rows of a learned position table. `head_norm_eps`: epsilon of the norms on queries and
     keys, which stays what it was when `norm_eps` is rescaled; None means `norm_eps`.
@@ -54,6 +54,14 @@ class ModelConfig:
     def queries_per_kv(self) -> int:
         """Query heads that share one key/value head."""
         return self.n_heads // self.n_kv_heads
+
+    @property
+    def rotary_exponents(self) -> tuple[float, ...]:
+        """Exponent e of every rotated pair of a head, (pairs): i / pairs unless `rotary` says otherwise."""
+        if self.rotary is not None:
+            return self.rotary
+        pairs = int(self.head_dim * self.rotary_share) // 2
+        return tuple(i / pairs for i in range(pairs))
 
     def with_(self, **changes: Any) -> ModelConfig:
         """The same model with some fields replaced."""

@@ -92,5 +92,5 @@ def test_what_writes_the_residual_stream() -> None:
 
 
 def test_an_unknown_family_names_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="flm, llama"):
+    with pytest.raises(RecipeError, match="flm, gpt2, llama, neox, opt, qwen2, qwen3"):
         parameter_table(config("gpt5"))
