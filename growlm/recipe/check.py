@@ -38,15 +38,30 @@ def _family(recipe: Recipe) -> Problems:
         yield Problem(("model", "family"), f'no model family is named "{family}"', fix)
 
 
-def _even(recipe: Recipe) -> Problems:
-    why = "rotary positions turn pairs of coordinates"
-    if recipe.model.head_dim % 2:
-        yield Problem(
-            ("model", "head_dim"),
-            f"model.head_dim {recipe.model.head_dim} is odd",
-            "write an even number",
-            why,
-        )
+def _pairs(recipe: Recipe) -> Problems:
+    share = recipe.model.rotary_share
+    sizes: list[tuple[Key, int | None]] = [(("model", "head_dim"), recipe.model.head_dim)]
+    sizes += [(_key(index, "head_dim"), stage.head_dim) for index, stage in enumerate(recipe.stages)]
+    for key, size in sizes:
+        if size and size * share % 2 and _positions(recipe) != "learned":
+            what = f"head_dim {size} has {size * share:g} coordinates to turn, not an even number"
+            fix = "write an even number" if share == 1 else f"write one of which {share:g} is an even number"
+            yield Problem(key, what, fix, "rotary positions turn pairs of coordinates")
+
+
+def _learned_positions(recipe: Recipe) -> Problems:
+    if _positions(recipe) != "learned":
+        return
+    rows, longest = recipe.model.max_positions, max(stage.seq_len for stage in recipe.stages)
+    fix = f"write model.max_positions = {longest}"
+    if rows is None:
+        what = f'the family "{recipe.model.family}" learns its positions and max_positions is unset'
+        yield Problem(("model", "max_positions"), what, fix)
+        return
+    for index, stage in enumerate(recipe.stages):
+        if stage.seq_len > rows:
+            what = f"{_stage(recipe, index)} has seq_len {stage.seq_len}, more than the {rows} positions"
+            yield Problem(_key(index, "seq_len"), what, f"{fix}, or seq_len = {rows} or less")
 
 
 def _kv_heads(recipe: Recipe) -> Problems:
@@ -68,7 +83,7 @@ def _unique_names(recipe: Recipe) -> Problems:
 
 
 def _can_grow(recipe: Recipe) -> Problems:
-    for index, old, new in _pairs(recipe):
+    for index, old, new in _growths(recipe):
         for r in refusals(old, new, recipe.growth_of(index)):
             yield Problem(
                 _key(index, *r.field.split(".")), f"{_stage(recipe, index)}: {r.what}", r.fix, r.why
@@ -81,12 +96,26 @@ def _first_growth(recipe: Recipe) -> Problems:
         yield Problem(_key(0, "growth"), what, "remove it: there is nothing to grow from")
 
 
+def _lengths(recipe: Recipe) -> Problems:
+    shares = recipe.token_shares()
+    if not shares:
+        for index, stage in enumerate(recipe.stages):
+            if stage.tokens is None:
+                what = f"{_stage(recipe, index)} does not say how long it trains"
+                fix = "write `tokens = ...`, or leave it out of every stage and write schedule.total_tokens"
+                yield Problem(_key(index, "tokens"), what, fix)
+    elif [stage.tokens for stage in recipe.stages] != shares:
+        what = "schedule.total_tokens is set, and stages write tokens of their own"
+        fix = "leave tokens out of every stage, or remove schedule.total_tokens"
+        yield Problem(("schedule", "total_tokens"), what, fix, "two rules for one length")
+
+
 def _ramps_end(recipe: Recipe) -> Problems:
-    for index, old, new in _pairs(recipe):
+    for index, old, new in _growths(recipe):
         growth, stage = recipe.growth_of(index), recipe.stages[index]
         for name, used in (("ramp_steps", _ramped(recipe, index, old, new)), ("rewarm_steps", old != new)):
             steps = getattr(growth, name)
-            if used and steps > stage.steps:
+            if used and 0 < stage.steps < steps:
                 tokens = toml_value(steps * stage.tokens_per_step)
                 what = f"{_stage(recipe, index)} has {stage.steps} steps, too few for {name} = {steps}"
                 fix = f"write growth.{name} = {stage.steps} or less, or tokens = {tokens} or more"
@@ -95,7 +124,7 @@ def _ramps_end(recipe: Recipe) -> Problems:
 
 def _warmup_ends(recipe: Recipe) -> Problems:
     total = sum(stage.steps for stage in recipe.stages)
-    if recipe.schedule.warmup_steps > total:
+    if 0 < total < recipe.schedule.warmup_steps:
         what = f"the warm-up of {recipe.schedule.warmup_steps} steps is longer than the run of {total}"
         yield Problem(
             ("schedule", "warmup_steps"), what, f"write {max(total // 20, 1)}, or train more tokens"
@@ -146,11 +175,13 @@ def _limit_has_a_price(recipe: Recipe) -> Problems:
 
 RULES: tuple[Callable[[Recipe], Problems], ...] = (
     _family,
-    _even,
+    _pairs,
+    _learned_positions,
     _kv_heads,
     _unique_names,
     _can_grow,
     _first_growth,
+    _lengths,
     _ramps_end,
     _warmup_ends,
     _batches_divide,
@@ -160,17 +191,23 @@ RULES: tuple[Callable[[Recipe], Problems], ...] = (
 )
 
 
-def _pairs(recipe: Recipe) -> Iterator[tuple[int, ModelConfig, ModelConfig]]:
+def _growths(recipe: Recipe) -> Iterator[tuple[int, ModelConfig, ModelConfig]]:
     """Each stage after the first: its index, the shape before it and its own."""
     shapes = [recipe.model_config_of(index) for index in range(len(recipe.stages))]
     for index in range(1, len(shapes)):
         yield index, shapes[index - 1], shapes[index]
 
 
+def _positions(recipe: Recipe) -> str | None:
+    """How the family knows positions; None for a family that there is not."""
+    family = FAMILIES.get(recipe.model.family)
+    return family.position if family else None
+
+
 def _ramped(recipe: Recipe, index: int, old: ModelConfig, new: ModelConfig) -> bool:
     """Whether the growth into stage `index` has a mask or a vocabulary to ramp."""
     growth = recipe.growth_of(index)
-    wider = (old.d_model, old.n_heads, old.d_ff) != (new.d_model, new.n_heads, new.d_ff)
+    wider = any(getattr(old, a) != getattr(new, a) for a in ("d_model", "n_heads", "head_dim", "d_ff"))
     deeper = old.n_layers != new.n_layers
     return (
         (wider and growth.operator == "masked")

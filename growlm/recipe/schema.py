@@ -18,13 +18,19 @@ class _Table(BaseModel):
 class ModelTable(_Table):
     """What stays the same through every stage of the run."""
 
-    family: str = Field(description="Parameter table to use: `flm` or `llama`.")
+    family: str = Field(description="`flm`, `llama`, `qwen2`, `qwen3`, `gpt2`, `neox` or `opt`.")
     head_dim: int = Field(gt=0, description="Size of one attention head.")
     vocab_size: int = Field(gt=0, description="Rows of the embedding; at least the tokenizer's size.")
     tied: bool = Field(True, description="Share the embedding with the output head.")
     norm_eps: float = Field(1e-5, gt=0, description="Epsilon of LayerNorm or RMSNorm.")
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary frequencies.")
+    rotary_share: float = Field(
+        1.0, gt=0, le=1, description="Share of each head that rotary positions turn; 0.25 in GPT-NeoX."
+    )
     xpos_scale_base: float = Field(512.0, gt=0, description="xPos scale base in positions (`flm`).")
+    max_positions: int | None = Field(
+        None, gt=0, description="Positions to learn; `gpt2` and `opt` need it, the others ignore it."
+    )
     init_std: float = Field(0.02, gt=0, description="Standard deviation of new weights.")
     input_mult: float = Field(1.0, description="Multiplier on the embedding's output.")
     output_mult: float = Field(1.0, description="Multiplier on the logits (softmax temperature).")
@@ -266,7 +272,9 @@ class Recipe(_Table):
             vocab_size=vocab,
             tied=m.tied,
             rope_theta=m.rope_theta,
+            rotary_share=m.rotary_share,
             xpos_scale_base=m.xpos_scale_base,
+            max_positions=m.max_positions,
             init_std=m.init_std,
             mup_base_d_model=m.mup_base_d_model,
             norm_eps=m.norm_eps,

@@ -102,7 +102,10 @@ BAD = [
     (3, "family = llama", 3, "not valid TOML", 'write family = "llama", with quotes'),
     (3, 'family = "llama', 3, "not valid TOML", "toml.io"),
     (3, 'family = "lama"', 3, 'no model family is named "lama"', 'did you mean "llama"?'),
-    (4, "head_dim = 7", 4, "model.head_dim 7 is odd", "write an even number"),
+    (4, "head_dim = 7", 4, "head_dim 7 has 7 coordinates to turn", "write an even number"),
+    (4, "head_dim = 8\nrotary_share = 0.2", 4, "8 has 1.6 coordinates", "one of which 0.2 is an even number"),
+    (24, "batch_size = 4\nhead_dim = 9", 25, "head_dim 9 has 9 coordinates to turn", "write an even number"),
+    (3, 'family = "gpt2"', 2, "learns its positions and max_positions is unset", "max_positions = 16"),
     (28, "n_heads = 2", 28, 'stage 1 "b": 1 query heads for each', "write n_heads = 4"),
     (29, "n_kv_heads = 3", 29, "4 query heads for 3 key/value heads", "one of 1, 2, 4"),
     (26, 'name = "a"', 26, 'stages 0 and 1 are both named "a"', "a name of its own"),
@@ -178,6 +181,16 @@ def test_a_bad_override_is_refused_as_such(write: Write, override: str, what: st
     assert caught.value.where == f"--set {override}"
     assert what in caught.value.what
     assert fix in caught.value.fix
+
+
+def test_no_context_is_longer_than_the_learned_positions(write: Write) -> None:
+    path = write(line3='family = "opt"\nmax_positions = 16\nhead_dim = 7', line4="", line33="seq_len = 32")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert caught.value.where == f"{path}:35"
+    assert 'stage 1 "b" has seq_len 32, more than the 16 positions' in caught.value.what
+    assert "write model.max_positions = 32, or seq_len = 16 or less" in caught.value.fix
+    assert load_recipe(path, ["model.max_positions=32"]).model_config_of(1).max_positions == 32
 
 
 def test_every_problem_is_listed_with_its_own_line(write: Write) -> None:
