@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from growlm.recipe.keys import Key, leaves, show_key
-from growlm.recipe.schema import Recipe
+from growlm.recipe.schema import GrowthTable, Recipe
 
 Class = Literal["free", "flag", "forbidden"]
 
@@ -21,9 +21,11 @@ Class = Literal["free", "flag", "forbidden"]
 RUN: tuple[tuple[str, Class], ...] = (
     ("name", "free"),
     ("seed", "forbidden"),
+    ("init", "free"),  # what lies there is compared on its own
     ("model.*", "forbidden"),
     ("data.path", "free"),  # the data's fingerprint is compared on its own
     ("data.mixture*", "free"),  # compared stage by stage, as each of them draws it
+    ("optim.name", "forbidden"),
     ("optim.*", "flag"),
     ("schedule.*", "flag"),
     ("guard.*", "flag"),
@@ -100,8 +102,17 @@ def _effective(recipe: Recipe) -> dict[Key, Any]:
         stage["n_kv_heads"], stage["vocab_size"] = config.n_kv_heads, config.vocab_size
         stage["micro_batch_size"] = stage["micro_batch_size"] or stage["batch_size"]
         stage["mixture"] = recipe.mixture_of(index)
-        stage["growth"] = recipe.growth_of(index).model_dump()
+        stage["growth"] = _growth(recipe.growth_of(index))
     return leaves(data)
+
+
+def _growth(table: GrowthTable) -> dict[str, Any]:
+    """The growth settings; what repeats the operator's own choice counts as unset."""
+    settings = table.model_dump()
+    for key in ("noise", "split", "moments"):
+        if settings[key] == getattr(table.model_copy(update={key: None}), f"effective_{key}"):
+            settings[key] = None
+    return settings
 
 
 def _show(key: Key, old: Recipe, new: Recipe) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import accumulate
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from growlm.recipe.shape import ModelConfig
 
@@ -70,6 +71,10 @@ Depth = Literal[
 """How layers are added; docs/operators.md says what each does and preserves."""
 
 
+RESETS = ("shrink_perturb", "ligo")
+"""Operators whose weights are no function of the old ones that moments could follow."""
+
+
 class GrowthTable(_Table):
     """How a stage's first weights are made from the last weights of the stage before it."""
 
@@ -77,7 +82,7 @@ class GrowthTable(_Table):
     depth: Depth = Field("zero_block", description="How layers are added.")
     layer_source: Literal["interpolate", "stack", "random"] = Field(
         "interpolate",
-        description="depth masked, zero_block: new blocks are copies after each block, copies on top, or fresh.",
+        description="depth masked, zero_block: new blocks copy the one before, copy the stack, or are fresh.",
     )
     ramp_steps: int = Field(
         100, ge=0, description="Steps over which masks (and new tokens of a grown vocabulary) go 0 -> 1."
@@ -101,18 +106,35 @@ class GrowthTable(_Table):
     learn_steps: int = Field(100, gt=0, description="ligo: steps that learn the expansion.")
     moments: Literal["grow", "asymmetric", "reset"] | None = Field(
         None,
-        description="Optimizer state: transformed with the weights, the same but zero for copies, or all zero; "
+        description="Optimizer state: transformed with the weights, the same but zero for copies, or zero; "
         "unset means `asymmetric` for `rms`, `reset` for `shrink_perturb` and `ligo`, else `grow`.",
     )
     rewarm_steps: int = Field(0, ge=0, description="Warm-up of the learning rate for the new part only.")
     rewarm_peak: float = Field(
         1.0,
         ge=1,
-        description="Factor on the new part's learning rate after its warm-up. 1 warms up from 0; above 1 warms up "
-        "from 1 and falls back to 1 by a cosine at the stage's end.",
+        description="Factor on the new part's learning rate after its warm-up. 1 warms up from 0; more warms "
+        "up from 1 and falls back to 1 by a cosine at the stage's end.",
     )
     force: bool = Field(False, description="Grow even if copies can never part ways.")
     certify: Literal["fp32", "fp64"] = Field("fp32", description="Precision of the growth certificate.")
+
+    @property
+    def effective_noise(self) -> float:
+        """`noise`, or the operator's own."""
+        return (0.1 if self.operator in ("clone", "net2net") else 0.0) if self.noise is None else self.noise
+
+    @property
+    def effective_split(self) -> float:
+        """`split`, or the operator's own."""
+        return (0.3 if self.operator == "lemon" else 0.5) if self.split is None else self.split
+
+    @property
+    def effective_moments(self) -> Literal["grow", "asymmetric", "reset"]:
+        """`moments`, or the operator's own."""
+        if self.moments is not None:
+            return self.moments
+        return "asymmetric" if self.operator == "rms" else "reset" if self.operator in RESETS else "grow"
 
 
 class StageTable(_Table):
@@ -126,7 +148,12 @@ class StageTable(_Table):
     head_dim: int | None = Field(None, gt=0, description="Overrides `model.head_dim` from here on.")
     n_layers: int = Field(ge=0, description="Blocks; 0 is embedding, final norm and head alone.")
     vocab_size: int | None = Field(None, gt=0, description="Overrides `model.vocab_size` from here on.")
-    tokens: int = Field(gt=0, description="Tokens to train in this stage; rounded up to whole steps.")
+    tokens: int | None = Field(
+        None,
+        gt=0,
+        description="Tokens to train in this stage, rounded up to whole steps; left out of every stage, they "
+        "are shares of `schedule.total_tokens`.",
+    )
     seq_len: int = Field(gt=0, description="Context length in tokens.")
     batch_size: int = Field(gt=0, description="Sequences in one optimizer step.")
     micro_batch_size: int | None = Field(
@@ -143,7 +170,7 @@ class StageTable(_Table):
     @property
     def steps(self) -> int:
         """Optimizer steps of the stage."""
-        return -(-self.tokens // self.tokens_per_step)
+        return -(-(self.tokens or 0) // self.tokens_per_step)
 
     @property
     def tokens_per_step(self) -> int:
@@ -161,9 +188,11 @@ class DataTable(_Table):
 
 
 class OptimTable(_Table):
-    """AdamW."""
+    """AdamW, or Muon for the matrices of the blocks and AdamW for everything else."""
 
+    name: Literal["adamw", "muon"] = Field("adamw", description="What updates the matrices of the blocks.")
     lr: float = Field(gt=0, description="Peak learning rate.")
+    momentum: float = Field(0.95, ge=0, lt=1, description="muon: decay of the momentum.")
     beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the second moment.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
@@ -180,6 +209,12 @@ class ScheduleTable(_Table):
     warmup_steps: int = Field(100, ge=0, description="Linear warm-up; also of a `rewarm`.")
     decay_share: float = Field(0.2, ge=0, le=1, description="wsd: last share of the steps that decays.")
     min_lr_ratio: float = Field(0.1, ge=0, le=1, description="Final learning rate over the peak.")
+    total_tokens: int | None = Field(
+        None, gt=0, description="Tokens of all stages together, for stages that leave out `tokens`."
+    )
+    prop_alpha: float = Field(
+        1.0, ge=0, description="Share of stage i, from 1: proportional to i^prop_alpha (MIDAS, 2409.19044)."
+    )
 
 
 class GuardTable(_Table):
@@ -242,6 +277,10 @@ class Recipe(_Table):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the run.")
     seed: int = Field(1, ge=0, description="Seeds initialisation, data order and growth.")
+    init: str | None = Field(
+        None,
+        description="Run folder, checkpoint or Hugging Face folder that the first stage starts from.",
+    )
     model: ModelTable
     data: DataTable
     optim: OptimTable
@@ -252,6 +291,27 @@ class Recipe(_Table):
     train: TrainTable = TrainTable()  # pyright: ignore[reportCallIssue]
     budget: BudgetTable = BudgetTable()  # pyright: ignore[reportCallIssue]
     stages: list[StageTable] = Field(min_length=1, description="The stages, in order.")
+
+    @model_validator(mode="after")
+    def _share_tokens(self) -> Self:
+        """Fill in the tokens of stages that all leave them out; unset they stay, for the file to say so."""
+        if all(stage.tokens is None for stage in self.stages):
+            for stage, tokens in zip(self.stages, self.token_shares(), strict=False):
+                object.__setattr__(stage, "tokens", tokens)
+        return self
+
+    def token_shares(self) -> list[int]:
+        """Tokens of each stage by `schedule.total_tokens`: T_i ~ i^alpha (2409.19044, section 3), in whole
+        steps, so that every stage ends within a step of its share; empty without a total."""
+        total = self.schedule.total_tokens
+        if total is None:
+            return []
+        weights = [i**self.schedule.prop_alpha for i in range(1, len(self.stages) + 1)]
+        shares: list[int] = []
+        for stage, end in zip(self.stages, accumulate(weights), strict=True):
+            missing = total * end / sum(weights) - sum(shares)
+            shares.append(max(1, round(missing / stage.tokens_per_step)) * stage.tokens_per_step)
+        return shares
 
     def model_config_of(self, index: int) -> ModelConfig:
         """The model of stage `index` as the recipe states it (before carried constants)."""

@@ -76,7 +76,7 @@ def test_provenance_names_file_and_line_override_or_default(write: Write, tmp_pa
 BAD = [
     (4, "head_dim = 8\nhead_dims = 8", 5, "unknown key `head_dims` in [model]", "did you mean `head_dim`?"),
     (12, "lrr = 1e-3", 12, "unknown key `lrr` in [optim]", "did you mean `lr`?"),
-    (12, "lr = 1e-3\nzzzz = 1", 13, "unknown key `zzzz` in [optim]", "the keys of [optim] are: lr, beta1"),
+    (12, "lr = 1e-3\nzzzz = 1", 13, "unknown key `zzzz` in [optim]", "the keys of [optim] are: name, lr"),
     (12, "beta1 = 0.9", 11, "optim.lr is missing", "write `lr = ...`, a number above 0: Peak learning rate."),
     (12, "lr = -1", 12, "optim.lr is -1, not a number above 0", "write a number above 0"),
     (12, 'lr = "1e-3"', 12, 'optim.lr is "1e-3", not a number', "write `lr = 1e-3`, without quotes"),
