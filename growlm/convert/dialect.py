@@ -1,6 +1,6 @@
 """What a dialect is: one way in which other software names and lays out the same parameters.
 
-The dialects themselves are tables in `dialects.py`; folders are read in `folder.py` and written in `shards.py`.
+The dialects themselves are tables in `dialects.py`; `folder.py` reads folders, `shards.py` writes them.
 """
 
 from __future__ import annotations
