@@ -18,79 +18,150 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from growlm.growth.depth import FRESH, LayerSource
+from growlm.growth.fresh import add_noise, fill_new
 from growlm.growth.maps import NEW, AxisMap
-from growlm.growth.operators import Growth, LayerSource
-from growlm.model.init import init_rows, normal_rows
+from growlm.growth.operators import Growth
+from growlm.model.init import init_rows
 from growlm.model.parameters import Parameter
 
 Kind = Literal["weight", "exp_avg", "exp_avg_sq"]
 ReadRows = Callable[[str, int, int], Tensor]
 """(old parameter name, start, stop) -> those rows."""
 
+FEW = 64  # runs of columns that are copied one by one; more are gathered by index
+
 
 def grow_rows(
-    growth: Growth, parameter: Parameter, kind: Kind, start: int, stop: int, read: ReadRows, seed: int
+    growth: Growth, parameter: Parameter, kind: Kind, start: int, stop: int, read: ReadRows
 ) -> Tensor:
-    """Rows [start, stop) of a grown tensor.
+    """Rows [start, stop) of a grown tensor, in the dtype that `read` gives.
 
     `parameter` is the record in the *new* table; `read` reads rows of the old tensor of the same kind.
     Entries that come from nowhere are initialised by the record (weights) or zero (moments).
     """
-    layer = None if parameter.layer is None else growth.layers[parameter.layer]
-    shape = (stop - start, *parameter.shape[1:])
-    if kind == "weight":
-        if layer is not None and layer.zero_writers and parameter.writes_residual:
-            return torch.zeros(shape)
-    elif growth.table.moments == "reset" or (layer is not None and not layer.keep_moments):
-        return torch.zeros(shape)
-    maps = [growth.maps[axis] for axis in parameter.axes]
-    old = _gather(maps, parameter.at_layer(layer.source) if layer else parameter.name, start, stop, read)
-    old = _scaled(growth, parameter, kind, start, stop, old)
+    layer = LayerSource(0) if parameter.layer is None else growth.layers[parameter.layer]
+    shape, dtype = (stop - start, *parameter.shape[1:]), read("embedding.weight", 0, 0).dtype
     if kind != "weight":
-        return old
-    old = _with_fresh(growth, parameter, old, start, stop, seed)
-    return _with_noise(growth, parameter, old, start, seed)
+        if growth.table.effective_moments == "reset" or not layer.keep_moments:
+            return torch.zeros(shape, dtype=dtype)
+        moments = torch.zeros(shape, dtype=dtype)
+        _gather(growth, parameter, kind, start, read, moments)
+        return _forget_copies(growth, parameter, start, moments)
+    if layer.start == "zero" and parameter.writes_residual:
+        return torch.zeros(shape, dtype=dtype)
+    if layer.start == "identity":
+        return _identity(parameter, start, stop).to(dtype)
+    if layer.source == FRESH:
+        return init_rows(parameter, growth.seed, start, stop).to(dtype)
+    rows = torch.zeros(shape, dtype=dtype)
+    _gather(growth, parameter, kind, start, read, rows)
+    if growth.table.operator == "shrink_perturb" and len(shape) > 1:
+        fresh = init_rows(parameter, growth.seed, start, stop).to(dtype)
+        return rows.mul_(growth.table.shrink).add_(fresh, alpha=growth.table.perturb)
+    fill_new(growth, parameter, rows, start)
+    return add_noise(growth, parameter, rows, start)
 
 
-def _gather(maps: list[AxisMap], name: str, start: int, stop: int, read: ReadRows) -> Tensor:
-    """Old entries at their new places, zero where NEW; consecutive source rows are read in one go."""
-    columns = maps[1:]
-    width = [len(m) for m in columns]
-    pieces = [
-        torch.zeros(count, *width) if first == NEW else _columns(read(name, first, first + count), columns)
-        for first, count in _runs_of(maps[0].source[start:stop])
-    ]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+def _identity(parameter: Parameter, start: int, stop: int) -> Tensor:
+    """Rows of a block that does nothing: gains and biases zero, matrices (rectangular) identities."""
+    rows = torch.zeros(stop - start, *parameter.shape[1:])
+    if rows.dim() == 2 and start < parameter.shape[1]:
+        rows.diagonal(start).fill_(1.0)
+    return rows
 
 
-def _columns(rows: Tensor, maps: list[AxisMap]) -> Tensor:
-    """Rows of an old tensor with their columns, if they have any, at their new places."""
-    if not maps or maps[0].is_identity:
-        return rows
-    pieces = [
-        rows.new_zeros(len(rows), count) if first == NEW else rows[:, first : first + count]
-        for first, count in _runs_of(maps[0].source)
-    ]
-    return torch.cat(pieces, dim=1)
+def _gather(
+    growth: Growth, parameter: Parameter, kind: Kind, start: int, read: ReadRows, out: Tensor
+) -> None:
+    """Write old entries times their shares to their new places in `out`, in one pass; NEW ones stay zero."""
+    name = growth.source_name(parameter)
+    rows = growth.maps[parameter.axes[0]]
+    columns = growth.maps[parameter.axes[1]] if len(parameter.axes) > 1 else None
+    by_row, by_column = _factors(growth, parameter, kind)
+    mean = growth.pads == "mean" and parameter.writes_residual and kind == "weight"
+    stop = start + len(out)
+    for a, b in _runs_of(rows.source[start:stop], by_row[start:stop]):
+        place, first = start + a, int(rows.source[start + a])
+        if first == NEW and not (mean and parameter.axes[0] == "d_model"):
+            continue
+        if first == NEW:
+            old = read(name, 0, growth.old.d_model)
+            old = (
+                old.mean(dim=0, keepdim=True, dtype=torch.float64).to(old.dtype).expand(b - a, *old.shape[1:])
+            )
+        else:
+            old = read(_row_source(growth, parameter, name, place), first, first + b - a)
+        factor = float(by_row[place])
+        if columns is None:
+            torch.mul(old, factor, out=out[a:b])
+        elif kind == "weight" and rows.block is not None and columns.block is not None:
+            wired = columns.block == rows.block[place]
+            _place_columns(old, columns, np.where(wired, 1.0, 0.0), out[a:b])
+        else:
+            _place_columns(old, columns, by_column * factor, out[a:b])
 
 
-def _runs_of(source: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Runs of consecutive old indices, and of NEW ones, as (first, length)."""
-    step = np.where(source[:-1] == NEW, 0, 1)
-    edges = [0, *(np.flatnonzero(np.diff(source) != step) + 1).tolist(), len(source)]
-    return [(int(source[a]), b - a) for a, b in pairwise(edges)]
+def _row_source(growth: Growth, parameter: Parameter, name: str, row: int) -> str:
+    """The old tensor of a row; under `aki` copies come from the block above, if there is one."""
+    projection = parameter.reads is not None or "_proj" in parameter.name
+    if not growth.width.next_layer or parameter.layer is None or not projection:
+        return name
+    if not growth.maps[parameter.axes[0]].is_copy[row]:
+        return name
+    above = min(growth.layers[parameter.layer].source + 1, growth.old.n_layers - 1)
+    return parameter.at_layer(above)
 
 
-def _scaled(growth: Growth, parameter: Parameter, kind: Kind, start: int, stop: int, rows: Tensor) -> Tensor:
-    """Rows times the shares of the reading axis (weights) or of the others (moments)."""
+def _factors(
+    growth: Growth, parameter: Parameter, kind: Kind
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factor of each row and column: shares of the reading axis (weights), or of the others (moments)."""
+    factors = [np.ones(size) for size in (*parameter.shape, 1)[:2]]
     power = 2 if kind == "exp_avg_sq" else 1
     for dim, axis in enumerate(parameter.axes):
-        share = growth.maps[axis].share if dim else growth.maps[axis].share[start:stop]
-        if (axis == parameter.reads) == (kind == "weight") and (share != 1).any():
-            factor = torch.from_numpy(share**power).to(rows.dtype)
-            rows = rows * (factor[:, None] if rows.dim() > dim + 1 else factor)
-    if parameter.role == "gain" and growth.gain_scale != 1:
-        rows = rows * (growth.gain_scale if kind == "weight" else growth.gain_scale**-power)
+        if (axis == growth.reads(parameter)) == (kind == "weight"):
+            factors[dim] = growth.maps[axis].share ** power
+    if parameter.role == "gain" and parameter.axes == ("d_model",):
+        factors[0] = factors[0] * growth.gain_scale ** (1 if kind == "weight" else -power)
+    return factors[0], factors[1]
+
+
+def _place_columns(old: Tensor, columns: AxisMap, scale: NDArray[np.float64], out: Tensor) -> None:
+    """Write old rows (n, old) times `scale` to their new columns; NEW columns are left as they are."""
+    runs = _runs_of(columns.source, scale)
+    if len(runs) > FEW:
+        index = torch.from_numpy(np.maximum(columns.source, 0))
+        factor = torch.from_numpy(np.where(columns.is_new, 0.0, scale)).to(old.dtype)
+        torch.mul(old.index_select(1, index), factor, out=out)
+        return
+    for a, b in runs:
+        first, factor = int(columns.source[a]), float(scale[a])
+        if first == NEW or factor == 0:
+            continue
+        piece = old[:, first : first + b - a]
+        if factor == 1:
+            out[:, a:b].copy_(piece)
+        else:
+            torch.mul(piece, factor, out=out[:, a:b])
+
+
+def _runs_of(source: NDArray[np.int64], factor: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Runs (start, stop) of consecutive old indices, or of NEW ones, under one factor."""
+    step = np.where(source[:-1] == NEW, 0, 1)
+    breaks = (np.diff(source) != step) | (np.diff(factor) != 0)
+    edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(source)]
+    return list(pairwise(edges))
+
+
+def _forget_copies(growth: Growth, parameter: Parameter, start: int, rows: Tensor) -> Tensor:
+    """Under asymmetric moments, zero where the row or the column is a second copy (SPARKLING, 2602.02472)."""
+    if growth.table.effective_moments != "asymmetric":
+        return rows
+    for dim, axis in enumerate(parameter.axes):
+        copy = growth.maps[axis].is_copy
+        copy = copy[start : start + len(rows)] if dim == 0 else copy
+        rows[(slice(None),) * dim + (torch.from_numpy(copy),)] = 0
     return rows
 
 
@@ -102,63 +173,22 @@ def new_entries(growth: Growth, parameter: Parameter, start: int, stop: int) -> 
     return new[:, None] | growth.maps[parameter.axes[1]].is_new[None, :]
 
 
-def _with_fresh(
-    growth: Growth, parameter: Parameter, rows: Tensor, start: int, stop: int, seed: int
-) -> Tensor:
-    """Rows with their NEW entries initialised; residual writers stay zero under the zero operator."""
-    new = new_entries(growth, parameter, start, stop)
-    if not new.any():
-        return rows
-    fresh = init_rows(parameter, seed, start, stop).to(rows.dtype)
-    if parameter.role == "gain":
-        fresh = fresh * growth.gain_scale
-    if growth.zero_new_writers and parameter.writes_residual:
-        fresh = fresh * torch.from_numpy(~_zeroed(growth, parameter, start, stop))
-    return torch.where(torch.from_numpy(new), fresh, rows)
-
-
-def _zeroed(growth: Growth, parameter: Parameter, start: int, stop: int) -> NDArray[np.bool_]:
-    """Entries of a residual writer that write a new residual unit or read a new hidden unit."""
-    zero = np.zeros((stop - start, *parameter.shape[1:]), dtype=bool)
-    for dim, axis in enumerate(parameter.axes):
-        if axis != "vocab":
-            new = growth.maps[axis].is_new
-            by_row = new[start:stop].reshape(-1, *(1,) * (len(parameter.axes) - 1))
-            zero |= by_row if dim == 0 else new[None, :]
-    return zero
-
-
-def _with_noise(growth: Growth, parameter: Parameter, rows: Tensor, start: int, seed: int) -> Tensor:
-    """Clone: noise on the columns that read copies, summing to zero over the copies of a unit."""
-    if not growth.table.noise or growth.table.operator != "clone" or parameter.reads is None:
-        return rows
-    source = growth.maps[parameter.reads].source
-    copies = np.bincount(source)
-    if copies.max() == 1:
-        return rows
-    noise = normal_rows(seed, f"{parameter.name}/noise", tuple(rows.shape), start).to(rows.dtype)
-    index = torch.from_numpy(source)
-    mean = noise.new_zeros(len(rows), len(copies)).index_add_(1, index, noise)
-    mean /= torch.from_numpy(copies).to(rows.dtype)
-    noise -= mean.index_select(1, index)
-    scale = growth.table.noise * rows.square().mean(dim=1, keepdim=True).sqrt()
-    return noise.mul_(scale).add_(rows)
-
-
 def grow_births(growth: Growth, births: dict[str, list[list[int]]], now: int) -> dict[str, list[list[int]]]:
     """When each unit of each axis, and each block, was born, in optimizer updates.
 
     Births are [start, stop, update] runs per axis; "layers" likewise. An element's AdamW clock starts
     at the youngest of its row, column and block: torch keeps one step per tensor, which would give new
-    parts up to 6.6 x the learning rate (docs/growth.md).
+    parts up to 6.6 x the learning rate (docs/growth.md). What starts without moments is born now.
     """
+    moments = growth.table.effective_moments
     grown: dict[str, list[list[int]]] = {}
     for axis, mapping in growth.maps.items():
         old = expand_births(births.get(axis), max(int(mapping.source.max()) + 1, 1))
-        new = np.where(mapping.is_new, now, old[np.maximum(mapping.source, 0)])
-        grown[axis] = _runs(np.full_like(new, now) if growth.table.moments == "reset" else new)
+        young = mapping.is_new | (mapping.is_copy if moments == "asymmetric" else False)
+        new = np.where(young, now, old[np.maximum(mapping.source, 0)])
+        grown[axis] = _runs(np.full_like(new, now) if moments == "reset" else new)
     old = expand_births(births.get("layers"), growth.old.n_layers)
-    grown["layers"] = _runs(np.array([_layer_birth(s, old, now) for s in growth.layers]))
+    grown["layers"] = _runs(np.array([_layer_birth(s, old, now) for s in growth.layers], dtype=np.int64))
     return grown
 
 

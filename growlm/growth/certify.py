@@ -40,7 +40,7 @@ def certify(growth: Growth, old: State, new: State, tokens: Tensor, targets: Ten
     if growth.exact and growth.table.certify == "fp32" and not within(certificate):
         in_fp32 = certificate["max_dlogit"]
         certificate = _measure(growth, old, new, tokens, targets, "fp64") | {"max_dlogit_fp32": in_fp32}
-    return certificate | {"symmetry": symmetry_rank(growth, new)}
+    return {"kind": "full"} | certificate | {"symmetry": symmetry_rank(growth, new)}
 
 
 def within(certificate: Mapping[str, Any]) -> bool:
@@ -107,12 +107,16 @@ def _measure(
 def _tolerance(growth: Growth, precision: str, weights: State, largest_logit: float) -> float:
     """1e-5 in fp32, 1e-10 in fp64.
 
-    Weights that are kept in fp32 and were scaled carry their own rounding into the fp64 pass: there, the
-    tolerance is 1e-5 relative to the largest logit, unless every factor of the growth is a power of two.
+    Weights that were scaled carry the rounding of their storage into the passes: unless every factor of the
+    growth is a power of two, the tolerance is relative to the largest logit, 1e-5 for fp32 in fp64 and four
+    times the dtype's epsilon for 16 bit.
     """
-    stored = any(w.dtype != torch.float64 for w in weights.values())
-    if precision == "fp64" and stored and growth.rounds:
-        return TOLERANCE["fp32"] * max(1.0, largest_logit)
+    scale = max(1.0, largest_logit)
+    epsilon = max(torch.finfo(w.dtype).eps for w in weights.values())
+    if growth.scales and epsilon > torch.finfo(torch.float32).eps:
+        return 4 * epsilon * scale
+    if precision == "fp64" and growth.rounds and epsilon > torch.finfo(torch.float64).eps:
+        return TOLERANCE["fp32"] * scale
     return TOLERANCE[precision]
 
 
@@ -142,6 +146,9 @@ def _layer_drift(growth: Growth, before: list[Tensor], after: list[Tensor]) -> l
     reached = -1
     for i, layer in enumerate(growth.layers):
         reached = reached if layer.new else layer.source
+        if reached < 0:  # nothing to compare with: new blocks before the first old one
+            drifts.append(0.0)
+            continue
         drift = (after[i].index_select(-1, kept) - before[reached].index_select(-1, source)).abs().max()
         drifts.append(drift.item())
     return drifts
@@ -164,9 +171,7 @@ def gradient_map(growth: Growth, before: Decoder, after: Decoder) -> dict[str, A
             entries = torch.ones_like(new[name], dtype=torch.bool)
         fresh += int(entries.sum())
         frozen += int((new[name][entries] == 0).sum())
-        expected = grow_rows(
-            rule, parameter, "exp_avg", 0, parameter.shape[0], lambda n, a, b: old[n][a:b], 0
-        )
+        expected = grow_rows(rule, parameter, "exp_avg", 0, parameter.shape[0], lambda n, a, b: old[n][a:b])
         error = ((new[name] - expected).masked_fill(entries, 0).abs().max() / scale).item()
         if error >= worst_error:
             worst, worst_error = name, error

@@ -1,52 +1,30 @@
-"""Growth operators. Each is a choice of axis maps, of layer sources, and of what stays zero.
-
-| width  | new units                      | exact because                         | source                  |
-|--------|--------------------------------|---------------------------------------|-------------------------|
-| masked | any values, behind mask 0 -> 1 | the mask                              | MSG, 2305.02869         |
-| zero   | any values, writers zero       | they add nothing; RMSNorm is rescaled | 2308.06103              |
-| clone  | copies, readers split          | shares of a unit sum to 1             | HyperCloning 2409.12903 |
-
-| depth      | new blocks                           | exact | source                          |
-|------------|--------------------------------------|-------|---------------------------------|
-| masked     | copies behind a residual gate 0 -> 1 | yes   | MSG                             |
-| zero_block | copies with o_proj = down_proj = 0   | yes   | LLaMA Pro, 2401.02415           |
-| stack      | the whole stack again                | no    | 1905.13570; G_stack, 2405.15319 |
-| interpose  | each block again, in place           | no    | 2510.08008                      |
-"""
+"""A growth, planned: axis maps, the source of every block, what hides what is new, and carried constants."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from growlm.errors import GrowthError
-from growlm.growth.maps import AxisMap, grouped_heads, keep, ranges, tile
+from growlm.growth.depth import LayerSource, plan_layers
+from growlm.growth.maps import AxisMap, ranges
+from growlm.growth.width import WIDTH, Width, axis_maps
 from growlm.model.masks import Ramp
+from growlm.model.parameters import Parameter, family_of
 from growlm.recipe.growable import refusals
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
 
-@dataclass(frozen=True)
-class LayerSource:
-    """Where a block of the grown model comes from.
-
-    `new` blocks did not exist; those that do not keep the moments of their source get a clock of their own.
-    """
-
-    source: int
-    new: bool = False
-    zero_writers: bool = False
-    gated: bool = False
-    keep_moments: bool = True
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Growth:
-    """Everything that says how a checkpoint of `old` becomes one of `new`."""
+    """Everything that says how a checkpoint of `old` becomes one of `new`.
+
+    `gain_scale` multiplies norm gains (zero-padded statistics); `seed` draws what is new.
+    """
 
     old: ModelConfig
     new: ModelConfig
@@ -54,112 +32,141 @@ class Growth:
     maps: Mapping[str, AxisMap]
     layers: tuple[LayerSource, ...]
     ramp: Ramp
-    zero_new_writers: bool
     gain_scale: float
     exact: bool
+    seed: int
+
+    @property
+    def width(self) -> Width:
+        """The width operator."""
+        return WIDTH[self.table.operator]
+
+    @property
+    def pads(self) -> str:
+        """What residual writers write into NEW units of the stream: `fresh`, `zero`, or `mean`."""
+        return "zero" if self.width.pads == "mean" and family_of(self.old).norm == "rms" else self.width.pads
+
+    @property
+    def scales(self) -> bool:
+        """Whether some weight is multiplied by anything but a power of two, and so rounded."""
+        factors = np.concatenate([[self.gain_scale], *(m.share for m in self.maps.values())])
+        return bool((np.frexp(factors)[0] != 0.5).any())
 
     @property
     def rounds(self) -> bool:
-        """Whether grown weights differ from exact multiples of old ones by rounding."""
-        factors = np.concatenate([[self.gain_scale], *(m.share for m in self.maps.values())])
-        noisy = self.table.operator == "clone" and self.table.noise > 0
-        return noisy or bool((np.frexp(factors)[0] != 0.5).any())
+        """Whether grown weights differ from exact multiples of old ones by rounding (noise of fp32 does)."""
+        return self.scales or self.table.effective_noise > 0
+
+    def reads(self, parameter: Parameter) -> str | None:
+        """The axis along which a parameter is split among copies."""
+        head = parameter.role == "unembedding" and self.width.head_reads
+        return "d_model" if head else parameter.reads
+
+    def source_name(self, parameter: Parameter) -> str:
+        """The old parameter that a new one comes from; not for those of a fresh block."""
+        return (
+            parameter.name
+            if parameter.layer is None
+            else parameter.at_layer(self.layers[parameter.layer].source)
+        )
 
 
-def plan_growth(old: ModelConfig, target: ModelConfig, table: GrowthTable) -> Growth:
+def plan_growth(
+    old: ModelConfig,
+    target: ModelConfig,
+    table: GrowthTable,
+    *,
+    seed: int = 0,
+    distances: Sequence[float] | None = None,
+) -> Growth:
     """The growth from `old` to the shape of `target` with the settings of `table`.
 
+    `distances`, one for each old block, are what depth `distance` chooses by (see `layer_distances`).
     Raises GrowthError, before anything is touched, for a pair that cannot be done or cannot be exact.
     """
     for refusal in refusals(old, target, table):
         raise GrowthError(refusal.what, where=refusal.field, why=refusal.why, fix=refusal.fix)
-    width = WIDTH[table.operator]
-    maps = width.maps(old, target, table)
-    layers = DEPTH[table.depth](old.n_layers, target.n_layers)
-    zero_padded = table.operator == "zero" and target.d_model > old.d_model
-    copies = target.d_model / old.d_model if table.operator == "clone" else 1.0
+    maps = axis_maps(old, target, table, seed)
+    layers = plan_layers(old, target, table, distances)
+    ramp = _ramp(old, target, table, maps, layers)
+    gain_scale, norm_eps = _norm_constants(old, target, table)
+    logits = WIDTH[table.operator].logits(old.d_model, target.d_model)
+    untied_head = WIDTH[table.operator].head_reads and not old.tied
     new = target.with_(
-        norm_eps=old.norm_eps * (old.d_model / target.d_model if zero_padded else 1.0),
-        logit_mult=old.logit_mult / copies,
+        norm_eps=norm_eps,
+        input_mult=old.input_mult,
+        logit_mult=old.logit_mult / (1.0 if untied_head else logits),
+        attn_mult=_attn_mult(old, target, table),
+        rotary=_rotary(old, target, maps),
+        rope_scaling=old.rope_scaling,
     )
-    behind_mask = {a: ranges(m.is_new) for a, m in maps.items() if a in ("d_model", "q", "ffn")}
-    axes = {"vocab": ranges(maps["vocab"].is_new), **(behind_mask if table.operator == "masked" else {})}
-    gated = tuple(i for i, layer in enumerate(layers) if layer.gated)
-    axes = {axis: new_units for axis, new_units in axes.items() if new_units}
-    ramp = Ramp(table.ramp_steps if axes or gated else 0, axes, gated)
-    unmasked = ramp.steps <= 1 and (bool(gated) or bool(axes))  # the first step trains at mask 1 already
-    copied = any(layer.new and not (layer.gated or layer.zero_writers) for layer in layers)
-    return Growth(
-        old=old,
-        new=new,
-        table=table,
-        maps=maps,
-        layers=layers,
-        ramp=ramp,
-        zero_new_writers=table.operator == "zero",
-        gain_scale=math.sqrt(old.d_model / target.d_model) if zero_padded else 1.0,
-        exact=not (unmasked or copied),
-    )
+    opens_at_once = ramp.steps <= 1 and bool(ramp.axes or ramp.layers)  # the first step trains at mask 1
+    exact = not opens_at_once and _width_is_exact(old, target, table) and all(x.exact for x in layers)
+    return Growth(old, new, table, maps, layers, ramp, gain_scale, exact, seed)
 
 
-# --- width -----------------------------------------------------------------------------------------
+def _width_is_exact(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> bool:
+    """Whether every axis that grows is graded exact; a doubling by `rms` is, for its factor is 1/2."""
+    grades = WIDTH[table.operator].preserves
+    sizes = {
+        "d_model": (old.d_model, new.d_model),
+        "heads": (old.n_heads, new.n_heads),
+        "head_dim": (old.head_dim, new.head_dim),
+        "d_ff": (old.d_ff, new.d_ff),
+    }
+    changes_all = table.operator in ("shrink_perturb", "ligo")
+    doubled = table.operator == "rms" and all(b in (a, 2 * a) for a, b in sizes.values())
+    exact = all(a == b or grades[axis] == "exact" for axis, (a, b) in sizes.items())
+    return (exact or doubled) and not changes_all
 
 
-@dataclass(frozen=True)
-class Width:
-    """A width operator: one map for a plain axis, given (old size, new size, settings)."""
-
-    axis: Callable[[int, int, GrowthTable], AxisMap]
-
-    def maps(self, old: ModelConfig, new: ModelConfig, table: GrowthTable) -> dict[str, AxisMap]:
-        """A map for every axis. Heads grow by whole kv groups, and by queries inside each group."""
-        groups = self.axis(old.n_kv_heads, new.n_kv_heads, table)
-        per_group = self.axis(old.queries_per_kv, new.queries_per_kv, table)
-        one = keep(1, 1)
-        return {
-            "vocab": keep(old.vocab_size, new.vocab_size),
-            "d_model": self.axis(old.d_model, new.d_model, table),
-            "q": grouped_heads(groups, per_group, old.head_dim),
-            "kv": grouped_heads(groups, one, old.head_dim),
-            "ffn": self.axis(old.d_ff, new.d_ff, table),
-        }
+def _ramp(
+    old: ModelConfig,
+    new: ModelConfig,
+    table: GrowthTable,
+    maps: Mapping[str, AxisMap],
+    layers: tuple[LayerSource, ...],
+) -> Ramp:
+    """What enters behind a mask: new tokens always, new units of a masked growth, gated blocks."""
+    axes = {"vocab": ranges(maps["vocab"].is_new)}
+    if WIDTH[table.operator].masked:
+        axes |= {axis: ranges(maps[axis].is_new) for axis in ("d_model", "q", "ffn")}
+        if new.head_dim > old.head_dim:
+            axes["score"] = axes["q"]
+    axes = {axis: units for axis, units in axes.items() if units}
+    gated = tuple(i for i, layer in enumerate(layers) if layer.start == "gate")
+    return Ramp(table.ramp_steps if axes or gated else 0, axes, gated)
 
 
-WIDTH: dict[str, Width] = {
-    "masked": Width(lambda old, new, _: keep(old, new)),
-    "zero": Width(lambda old, new, _: keep(old, new)),
-    "clone": Width(lambda old, new, table: tile(old, new, table.split)),
-}
+def _norm_constants(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> tuple[float, float]:
+    """Factor on the gains, and epsilon, where statistics count units that are zero or the mean (LEMON).
+
+    Of d' units k d hold copies, so the mean square is k d / d' of what it was.
+    """
+    if WIDTH[table.operator].pads == "fresh":
+        return 1.0, old.norm_eps
+    copies = new.d_model // old.d_model if table.operator == "lemon" else 1
+    part = copies * old.d_model / new.d_model
+    return math.sqrt(part), old.norm_eps * part
 
 
-# --- depth -----------------------------------------------------------------------------------------
+def _attn_mult(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> float:
+    """Undoes the change of 1/sqrt(head_dim), and of the number of equal terms in a score."""
+    ratio = new.head_dim / old.head_dim
+    copies = ratio if table.operator in ("clone", "lemon") else 1.0
+    return old.attn_mult * math.sqrt(ratio) / copies
 
 
-def _interleaved(old: int, new: int, added: Callable[[int], LayerSource]) -> tuple[LayerSource, ...]:
-    """Old blocks in order, new ones spread evenly, each right after the block it is made from."""
-    sources = [i * old // new for i in range(new)]
-    return tuple(LayerSource(s) if i == 0 or sources[i - 1] != s else added(s) for i, s in enumerate(sources))
+def _rotary(old: ModelConfig, new: ModelConfig, maps: Mapping[str, AxisMap]) -> tuple[float, ...] | None:
+    """Exponents of the rotary pairs: old pairs keep theirs, new ones lie evenly between 0 and 1.
 
-
-def _masked(old: int, new: int) -> tuple[LayerSource, ...]:
-    return _interleaved(old, new, lambda s: LayerSource(s, new=True, gated=True, keep_moments=False))
-
-
-def _zero_block(old: int, new: int) -> tuple[LayerSource, ...]:
-    return _interleaved(old, new, lambda s: LayerSource(s, new=True, zero_writers=True, keep_moments=False))
-
-
-def _stack(old: int, new: int) -> tuple[LayerSource, ...]:
-    return tuple(LayerSource(i % old, new=i >= old) for i in range(new))
-
-
-def _interpose(old: int, new: int) -> tuple[LayerSource, ...]:
-    return _interleaved(old, new, lambda s: LayerSource(s, new=True))
-
-
-DEPTH: dict[str, Callable[[int, int], tuple[LayerSource, ...]]] = {
-    "masked": _masked,
-    "zero_block": _zero_block,
-    "stack": _stack,
-    "interpose": _interpose,
-}
+    For a doubled head_dim these are all frequencies of a model of that head_dim, in another order.
+    """
+    if old.head_dim == new.head_dim or family_of(old).position == "learned":
+        return old.rotary
+    before, after = old.head_dim // 2, new.head_dim // 2
+    known = old.rotary or tuple(i / before for i in range(before))
+    added = after - before
+    fresh = iter([(2 * j + 1) / (2 * added) for j in range(added)])
+    pairs = maps["head_dim"].source[:after]
+    return tuple(known[s] if s >= 0 else next(fresh) for s in pairs.tolist())

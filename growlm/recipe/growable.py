@@ -13,7 +13,10 @@ from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
 AXES = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers", "vocab_size")
-FIXED = ("family", "tied", "rope_theta", "xpos_scale_base", "input_mult", "mup_base_d_model")
+FIXED = ("family", "tied", "rope_theta", "xpos_scale_base", "rotary_share", "mup_base_d_model")
+WITHOUT_HEAD_DIM = ("net2net", "fpi", "aki", "staged", "rms", "shrink_perturb", "ligo")
+COPIES = ("clone", "lemon", "net2net", "fpi", "staged", "rms")
+"""Operators that make copies with equal incoming weights (`aki` takes them from another block)."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,26 @@ def refusals(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> list[Re
     return [refusal for rule in RULES for refusal in rule(old, new, growth)]
 
 
-def _head_dim(old: ModelConfig, new: ModelConfig, _: GrowthTable) -> Iterator[Refusal]:
-    if old.head_dim != new.head_dim:
-        yield Refusal(
-            "head_dim",
-            f"head_dim cannot grow ({old.head_dim} -> {new.head_dim})",
-            "rotary frequencies and xPos decays belong to pairs; new pairs would move the old ones",
-            "keep model.head_dim and grow n_heads",
-        )
+def _head_dim(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[Refusal]:
+    before, after = old.head_dim, new.head_dim
+    if after == before:
+        return
+    what = f"head_dim cannot grow from {before} to {after}"
+    keep = f"keep head_dim = {before} and grow n_heads"
+    family = FAMILIES.get(old.family)
+    if family and any(slot.axes == ("head_dim",) for slot in family.slots):
+        yield Refusal("head_dim", what, "the norm of each head would count the new coordinates", keep)
+    elif old.rotary_share != 1:
+        yield Refusal("head_dim", what, "only a part of each head is rotated", keep)
+    elif after < before or after % 2 or before % 2:
+        yield Refusal("head_dim", what, "coordinates come in rotary pairs and are only added", keep)
+    elif growth.operator in WITHOUT_HEAD_DIM:
+        why = f"operator {growth.operator} has no rule that keeps each rotary pair and its frequency together"
+        yield Refusal("head_dim", what, why, f'{keep}, or write operator = "masked", "zero" or "clone"')
+    elif growth.operator in ("clone", "lemon") and after % before:
+        up = -(-after // before) * before
+        fix = f'write head_dim = {up}, or operator = "masked"'
+        yield Refusal("head_dim", what, "a score is kept only if every pair is copied equally often", fix)
 
 
 def _fixed(old: ModelConfig, new: ModelConfig, _: GrowthTable) -> Iterator[Refusal]:
@@ -78,7 +93,7 @@ def _clone_multiples(old: ModelConfig, new: ModelConfig, growth: GrowthTable) ->
             "d_model",
             f"clone cannot take d_model from {old.d_model} to {new.d_model}",
             "norm statistics stay the same only if every unit is copied equally often",
-            f'write d_model = {up}, or operator = "masked"',
+            f'write d_model = {up}, or operator = "masked" or "lemon"',
         )
 
 
@@ -89,7 +104,60 @@ def _zero_under_layernorm(old: ModelConfig, new: ModelConfig, growth: GrowthTabl
             "growth.operator",
             f"zero cannot take d_model from {old.d_model} to {new.d_model} under LayerNorm",
             "zero-padding shifts the mean that LayerNorm subtracts, whatever its gain",
-            'write operator = "masked" (any size) or "clone" (multiples)',
+            'write operator = "masked" or "lemon" (any size), or "clone" (multiples)',
+        )
+
+
+def _staged_multiples(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[Refusal]:
+    if growth.operator != "staged":
+        return
+    sizes = [(getattr(old, a), getattr(new, a)) for a in ("d_model", "n_heads", "n_kv_heads", "d_ff")]
+    factors = {after / before for before, after in sizes if after > before}
+    if len(factors) > 1 or any(factor != int(factor) for factor in factors):
+        yield Refusal(
+            "growth.operator",
+            "staged puts whole copies of the model side by side",
+            "every width that grows must grow by the same whole factor",
+            'write the same multiple everywhere, or operator = "clone"',
+        )
+
+
+def _locked(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[Refusal]:
+    widths = ("d_model", "n_heads", "head_dim", "d_ff")
+    wider = any(getattr(new, a) > getattr(old, a) for a in widths)
+    even = growth.operator not in ("clone", "lemon") or growth.effective_split == 0.5
+    parts = growth.effective_noise > 0 or growth.effective_moments == "asymmetric" or not even
+    if growth.operator in COPIES and wider and not parts and not growth.force:
+        yield Refusal(
+            "growth.noise",
+            f"{growth.operator} without noise makes copies that can never part ways",
+            "equal weights with equal optimizer state get equal gradients for ever: half the model is wasted",
+            'write noise = 0.1, or moments = "asymmetric", or force = true if that is what you want to study',
+        )
+
+
+def _depth(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[Refusal]:
+    before, after, depth = old.n_layers, new.n_layers, growth.depth
+    if after <= before:
+        return
+    what = f"{depth} cannot take n_layers from {before} to {after}"
+    from_blocks = depth not in ("random", "identity") and (
+        depth not in ("masked", "zero_block") or growth.layer_source != "random"
+    )
+    if before == 0 and from_blocks:
+        yield Refusal("growth.depth", what, "there is no block to copy", 'write depth = "random"')
+    elif depth in ("gradual", "midas", "lidas", "solar") and after > 2 * before:
+        why = f"{depth} copies a part of the stack once"
+        yield Refusal("n_layers", what, why, f'write at most {2 * before}, or depth = "stack"')
+
+
+def _learned(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[Refusal]:
+    if growth.operator == "ligo" and new.n_layers > old.n_layers and growth.depth != "stack":
+        yield Refusal(
+            "growth.depth",
+            f"ligo learns its own mixtures of blocks, not {growth.depth}",
+            "they start from the pattern of a stack",
+            'write depth = "stack"',
         )
 
 
@@ -100,4 +168,8 @@ RULES: tuple[Callable[[ModelConfig, ModelConfig, GrowthTable], Iterator[Refusal]
     _kv_groups,
     _clone_multiples,
     _zero_under_layernorm,
+    _staged_multiples,
+    _locked,
+    _depth,
+    _learned,
 )

@@ -52,11 +52,11 @@ def grow_checkpoint(
             why="its new units are only partly in; growing it again would let them in at once",
             fix="train to the end of the ramp first, or name a checkpoint at the end of a stage",
         )
-    growth = plan_growth(ModelConfig(**manifest.model), target, table)
+    growth = plan_growth(ModelConfig(**manifest.model), target, table, seed=seed)
     store.check_space(STATE_BYTES * n_parameters(growth.new))
     with store.begin(manifest.step) as pending:
-        stream_weights(source, growth, pending, seed)
-        stream_moments(source, growth, pending, seed)
+        stream_weights(source, growth, pending)
+        stream_moments(source, growth, pending)
         certificate = certify(growth, source.load(MODEL_FILE), _written(pending), *batch)
         require(certificate)
         entry = {
@@ -85,15 +85,15 @@ def grow_checkpoint(
     return path, entry
 
 
-def stream_weights(source: Checkpoint, growth: Growth, pending: Pending, seed: int) -> None:
+def stream_weights(source: Checkpoint, growth: Growth, pending: Pending) -> None:
     """Write the grown model file, tensor by tensor, rows by rows."""
     table = parameter_table(growth.new)
     entries = [(name, torch.float32, p.shape) for name, p in table.items()]
     with source.reader(MODEL_FILE) as reader:
-        _stream(growth, "weight", "", pending.writer(MODEL_FILE, entries), reader, seed)
+        _stream(growth, "weight", "", pending.writer(MODEL_FILE, entries), reader)
 
 
-def stream_moments(source: Checkpoint, growth: Growth, pending: Pending, seed: int) -> None:
+def stream_moments(source: Checkpoint, growth: Growth, pending: Pending) -> None:
     """Write the grown optimizer file: exp_avg, then exp_avg_sq."""
     table = parameter_table(growth.new)
     kinds: tuple[Kind, ...] = ("exp_avg", "exp_avg_sq")
@@ -101,19 +101,17 @@ def stream_moments(source: Checkpoint, growth: Growth, pending: Pending, seed: i
     writer = pending.writer(OPTIMIZER_FILE, entries)
     with source.reader(OPTIMIZER_FILE) as reader:
         for kind in kinds:
-            _stream(growth, kind, f"{kind}/", writer, reader, seed)
+            _stream(growth, kind, f"{kind}/", writer, reader)
 
 
-def _stream(
-    growth: Growth, kind: Kind, prefix: str, writer: TensorWriter, reader: TensorReader, seed: int
-) -> None:
+def _stream(growth: Growth, kind: Kind, prefix: str, writer: TensorWriter, reader: TensorReader) -> None:
     read: Callable[[str, int, int], Tensor] = lambda name, a, b: reader.read(prefix + name, a, b)  # noqa: E731
     for parameter in parameter_table(growth.new).values():
         rows = parameter.shape[0]
         step = max(1, CHUNK_BYTES // (4 * parameter.numel // rows))
         for start in range(0, rows, step):
             stop = min(rows, start + step)
-            writer.write(grow_rows(growth, parameter, kind, start, stop, read, seed))
+            writer.write(grow_rows(growth, parameter, kind, start, stop, read))
 
 
 def _written(pending: Pending) -> dict[str, Tensor]:

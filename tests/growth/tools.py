@@ -17,14 +17,14 @@ from tests.model.tiny import State, batch
 
 
 def table(**settings: Any) -> GrowthTable:
-    """Growth settings; fp64 and without noise unless asked for."""
-    return GrowthTable.model_validate({"certify": "fp64", "noise": 0.0} | settings)
+    """Growth settings; fp64, and without noise and its refusal unless asked for."""
+    return GrowthTable.model_validate({"certify": "fp64", "noise": 0.0, "force": True} | settings)
 
 
-def grown(growth: Growth, state: State, kind: Kind = "weight", seed: int = 0) -> State:
+def grown(growth: Growth, state: State, kind: Kind = "weight") -> State:
     """Every tensor of one kind, grown."""
     return {
-        name: grow_rows(growth, p, kind, 0, p.shape[0], lambda n, a, b: state[n][a:b], seed)
+        name: grow_rows(growth, p, kind, 0, p.shape[0], lambda n, a, b: state[n][a:b])
         for name, p in parameter_table(growth.new).items()
     }
 

@@ -1,0 +1,102 @@
+"""What a growth puts where nothing was: fresh values, zeros or means, and paired noise on copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from growlm.growth.maps import ranges
+from growlm.growth.operators import Growth
+from growlm.model.init import init_rows, normal_rows
+from growlm.model.parameters import Parameter
+
+DIGITS = {torch.bfloat16: 8, torch.float16: 11}
+"""Significant binary digits of the dtypes in which noise has to cancel to the last bit."""
+
+
+def fill_new(growth: Growth, parameter: Parameter, rows: Tensor, start: int) -> None:
+    """Give the NEW entries of grown rows their values, in place; they are zero, or the mean, until then."""
+    new_rows = growth.maps[parameter.axes[0]].is_new[start : start + len(rows)]
+    if not _stays(growth, parameter):
+        for a, b in ranges(new_rows):
+            rows[a:b] = _fresh_rows(growth, parameter, start + a, start + b)
+    if len(parameter.axes) > 1 and growth.maps[parameter.axes[1]].is_new.any():
+        _fill_columns(growth, parameter, rows, start, new_rows)
+
+
+def _stays(growth: Growth, parameter: Parameter) -> bool:
+    """Whether NEW rows stay what they are: what writes new residual units, and keys of new coordinates."""
+    writes_new_units = parameter.writes_residual and parameter.axes[0] == "d_model"
+    new_coordinates = parameter.key and growth.new.head_dim > growth.old.head_dim
+    return (writes_new_units and growth.pads != "fresh") or (new_coordinates and growth.pads == "zero")
+
+
+def _fresh_rows(growth: Growth, parameter: Parameter, start: int, stop: int) -> Tensor:
+    rows = init_rows(parameter, growth.seed, start, stop)
+    return rows * growth.gain_scale if parameter.role == "gain" else rows
+
+
+def _fill_columns(
+    growth: Growth, parameter: Parameter, rows: Tensor, start: int, new_rows: NDArray[np.bool_]
+) -> None:
+    """NEW columns: what is written to the residual stream follows `pads`; what is read may be any value."""
+    new = growth.maps[parameter.axes[1]].is_new
+    if parameter.writes_residual and growth.pads != "fresh":
+        of_stream = parameter.axes[1] == "d_model" and growth.pads == "mean"
+        value = rows[:, torch.from_numpy(~new)].mean(dim=1, keepdim=True) if of_stream else 0.0
+        for a, b in ranges(new):
+            rows[:, a:b] = value
+        return
+    name = f"{parameter.name}/columns"  # a stream of its own: nothing is drawn for entries that are kept
+    fresh = normal_rows(growth.seed, name, (len(rows), int(new.sum())), start).mul_(parameter.std)
+    kept = torch.from_numpy(~new_rows)
+    at = 0
+    for a, b in ranges(new):
+        piece = fresh[:, at : at + b - a].to(rows.dtype)
+        rows[:, a:b] = torch.where(kept[:, None], piece, rows[:, a:b]) if new_rows.any() else piece
+        at += b - a
+
+
+def add_noise(growth: Growth, parameter: Parameter, rows: Tensor, start: int) -> Tensor:
+    """Grown rows with noise on the columns that read copies: +n on one, -n on the other of every pair.
+
+    The noise has `growth.noise` times the root mean square of its row, so its signal-to-noise ratio is
+    -20 log10(noise) dB (HyperCloning, 2409.12903). In 16 bit it is rounded so that pairs cancel exactly.
+    """
+    noise, axis = growth.table.effective_noise, growth.reads(parameter)
+    if not noise or axis is None or not growth.maps[axis].is_copy.any():
+        return rows
+    one, other = (_index(i) for i in growth.maps[axis].pairs())
+    pairs = rows[:, one].shape[1]
+    drawn = normal_rows(growth.seed, f"{parameter.name}/noise", (len(rows), pairs), start)
+    size = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float32)
+    drawn.mul_(size.mul_(noise / rows.shape[1] ** 0.5))
+    if rows.dtype in DIGITS:
+        rows[:, one], rows[:, other] = _cancelling(rows[:, one], rows[:, other], drawn)
+    else:
+        drawn = drawn.to(rows.dtype)
+        rows[:, one] += drawn
+        rows[:, other] -= drawn
+    return rows
+
+
+def _index(index: NDArray[np.int64]) -> slice | Tensor:
+    """A slice where the indices are consecutive: a view instead of a copy."""
+    consecutive = len(index) > 0 and bool((np.diff(index) == 1).all())
+    return slice(int(index[0]), int(index[-1]) + 1) if consecutive else torch.from_numpy(index)
+
+
+def _cancelling(one: Tensor, other: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """(one + n, other - n) in 16 bit with the sum unchanged to the last bit, for equal halves of a weight.
+
+    Both are multiples of half the last digit of the sum, and none is larger than the sum: then each fits.
+    """
+    total = one.float() + other.float()
+    power = (total.view(torch.int32) & 0x7F800000).view(torch.float32)  # 2^exponent of the sum
+    rounder = power * (1.5 * 2.0 ** (23 - DIGITS[one.dtype]))  # adding and subtracting it rounds
+    limit = total.abs() / 2
+    steps = noise.clamp(-limit, limit) + rounder - rounder
+    first = (one.float() + steps).to(one.dtype)
+    return first, (total - first.float()).to(one.dtype)
