@@ -19,15 +19,15 @@ def refuse(key: str, why: str, fix: str = "") -> CheckpointError:
     )
 
 
-def count(config: Json, key: str, default: int | None = None) -> int:
-    """A positive integer; `default` where the key is missing or null. Raises CheckpointError."""
+def count(config: Json, key: str, default: int | None = None, *, least: int = 1) -> int:
+    """A whole number; `default` where the key is missing or null. Raises CheckpointError."""
     value = config.get(key)
     if value is None:
         if default is None:
             raise refuse(key, "it is missing, and the model's shape follows from it")
         return default
-    if type(value) is not int or not 0 < value < 1 << 40:
-        raise refuse(key, f"{value!r} is not a positive whole number")
+    if type(value) is not int or not least <= value < 1 << 40:
+        raise refuse(key, f"{value!r} is not a whole number of at least {least}")
     return value
 
 

@@ -37,6 +37,7 @@ class ForeignTensor:
 class Dialect:
     """A table of tensors and a config.json, readable and writable.
 
+    `family`: the family of its models; empty means any.
     `native`: plain transformers loads it, without remote code and without `import growlm.hf`.
     `prefix`: what the names lose when a model was saved without its head, as the first GPT-2 was.
     `ignored`: names (a regular expression) of buffers that the forward pass recomputes.
@@ -45,6 +46,7 @@ class Dialect:
 
     name: str
     model_type: str
+    family: str
     native: bool
     prefix: str
     ignored: str

@@ -67,6 +67,7 @@ LLAMA = Table(
     keys=_LLAMA_KEYS,
     rows=_LLAMA_ROWS,
     fixed=_SILU | {"attention_bias": (False,), "mlp_bias": (False,)},
+    whole_heads=True,
     eps=1e-6,
 )
 MISTRAL = Table(
@@ -256,7 +257,7 @@ def _read_growlm(config: Json) -> ModelConfig:
         raise refuse("family", f"{family!r} is none of {', '.join(sorted(FAMILIES))}")
     names = {f.name for f in fields(ModelConfig)}
     for name in _SIZES:
-        count(config, name)
+        count(config, name, least=0 if name == "n_layers" else 1)
     return ModelConfig(**{key: value for key, value in config.items() if key in names})
 
 
@@ -268,6 +269,7 @@ _SIZES = ("d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "n_layers", "v
 GROWLM = Dialect(
     name="growlm",
     model_type="growlm",
+    family="",
     native=False,
     prefix="",
     ignored="",

@@ -41,6 +41,7 @@ class Table:
     model, a missing key meaning the first; the first is written. `resets`: more keys to write.
     `rope`: keys of the base and of the rotated share, and the share where that is missing.
     `window`: whether sliding windows are on where config.json does not say; None if there are none.
+    `whole_heads`: transformers refuses a width that the heads do not divide, whatever head_dim says.
     `mup`: it has input_mult, output_mult and mup_scale_factor.
     """
 
@@ -55,6 +56,7 @@ class Table:
     resets: Mapping[str, Any] = field(default_factory=dict)
     rope: tuple[str, str | None, float] | None = ("rope_theta", None, 1.0)
     window: bool | None = None
+    whole_heads: bool = False
     mup: bool = False
     tied: bool = False
     eps: float = 1e-5
@@ -67,6 +69,7 @@ class Table:
         return Dialect(
             name=self.name,
             model_type=self.model_type,
+            family=self.family,
             native=self.native,
             prefix=self.prefix,
             ignored=self.ignored,
@@ -84,7 +87,7 @@ def _read(table: Table, config: Json) -> ModelConfig:
         require(config, key, allowed)
     d_model, n_heads = count(config, keys["d_model"]), count(config, keys["n_heads"])
     head_dim = count(config, keys.get("head_dim", ""), d_model // n_heads or 1)
-    if d_model % n_heads and head_dim == d_model // n_heads:
+    if d_model % n_heads and (table.whole_heads or config.get(keys.get("head_dim", "")) is None):
         raise refuse(keys["n_heads"], f"{n_heads} heads do not divide a width of {d_model}")
     fields: dict[str, Any] = read_rope(config, *table.rope) if table.rope else {}
     if table.mup:
@@ -99,7 +102,7 @@ def _read(table: Table, config: Json) -> ModelConfig:
         n_layers=count(config, keys["n_layers"]),
         vocab_size=count(config, keys["vocab_size"]),
         tied=flag(config, keys["tied"], table.tied),
-        norm_eps=number(config, keys["norm_eps"], table.eps),
+        norm_eps=number(config, keys.get("norm_eps", ""), table.eps),
         init_std=number(config, keys["init_std"], 0.02),
         max_positions=context(config, keys["max_positions"], table.window),
         **fields,
@@ -109,7 +112,9 @@ def _read(table: Table, config: Json) -> ModelConfig:
 
 
 def _check(table: Table, config: Json, model: ModelConfig) -> None:
-    """Raise CheckpointError for sizes that contradict each other."""
+    """Raise CheckpointError for sizes that are missing or contradict each other."""
+    if not table.rope:
+        count(config, table.keys["max_positions"])
     for key, name in table.repeats.items():
         require(config, key, [getattr(model, name)])
     if model.n_heads % model.n_kv_heads:
