@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from growlm.model.positions import apply_rotary, rotary_tables
+from growlm.model.positions import apply_rotary, rotary_tables, rotate
 from growlm.recipe.families import FAMILIES
 from growlm.recipe.shape import ModelConfig
 from tests.model.tiny import config
@@ -89,3 +91,53 @@ def test_bf16_heads_are_turned_in_fp32() -> None:
     exact, _ = apply_rotary(q.double(), q.double(), wide("flm"), FAMILIES["flm"])
     assert turned.dtype == torch.bfloat16
     torch.testing.assert_close(turned.double(), exact, rtol=2**-8, atol=1e-6)
+
+
+def table_angles(c: ModelConfig, length: int = 8) -> torch.Tensor:
+    """Angle of every rotated pair at every position, (T, pairs)."""
+    cos, sin, _, _ = rotary_tables(c, "rope", length, torch.device("cpu"), torch.float64)
+    pairs = cos.shape[1] // 2
+    return torch.atan2(sin[:, :pairs], cos[:, :pairs])
+
+
+def test_llama_3_frequencies_are_the_published_ones() -> None:
+    """As in the released code: by wavelength, in three cases."""
+    factor, low, high, original = 8.0, 1.0, 4.0, 8192.0
+    c = config(head_dim=64, rope_theta=500_000.0, rope_scaling=(factor, low, high, original))
+    published, cases = [], set()
+    for i in range(32):
+        f = 500_000.0 ** (-i / 32)
+        wavelength = 2 * math.pi / f
+        if wavelength < original / high:
+            published.append(f)
+            cases.add("high")
+        elif wavelength > original / low:
+            published.append(f / factor)
+            cases.add("low")
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            published.append((1 - smooth) * f / factor + smooth * f)
+            cases.add("between")
+    assert cases == {"high", "low", "between"}
+    torch.testing.assert_close(
+        table_angles(c)[1], torch.tensor(published, dtype=torch.float64), rtol=1e-12, atol=0
+    )
+
+
+def test_old_pairs_keep_their_frequencies_and_decays_in_a_larger_head() -> None:
+    small = config("flm", head_dim=8)
+    large = small.with_(head_dim=12, rotary=(*small.rotary_exponents, 0.125, 0.375))
+    tables = [rotary_tables(c, "xpos", 50, torch.device("cpu"), torch.float64) for c in (small, large)]
+    for old, new in zip(*tables, strict=True):
+        assert new.shape == (50, 12)
+        assert torch.equal(new[:, [0, 1, 2, 3, 6, 7, 8, 9]], old)
+
+
+def test_a_head_turned_in_part_keeps_the_rest_and_has_the_right_gradient() -> None:
+    c = config("neox", head_dim=8, rotary_share=0.5)
+    x = torch.randn(1, 2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turned, _ = apply_rotary(x, x, c, FAMILIES["neox"])
+    whole, _ = apply_rotary(x[..., :4], x[..., :4], c.with_(head_dim=4, rotary_share=1.0), FAMILIES["neox"])
+    assert torch.equal(turned, torch.cat((whole, x[..., 4:]), dim=-1))
+    cos, sin, _, _ = rotary_tables(c, "rope", 5, x.device, x.dtype)
+    assert torch.autograd.gradcheck(lambda t: rotate(t, cos, sin), x.requires_grad_())

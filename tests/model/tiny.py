@@ -16,12 +16,22 @@ State = dict[str, Tensor]
 FAMILIES = [("flm", True), ("flm", False), ("llama", True), ("llama", False)]
 """(family, tied)"""
 
+IMPORTED = [("qwen2", True), ("qwen3", False), ("gpt2", True), ("neox", False), ("opt", True)]
+"""The same for the families that only imported models have."""
+
+NEEDS: dict[str, dict[str, Any]] = {
+    "gpt2": {"max_positions": 32},
+    "opt": {"max_positions": 32},
+    "neox": {"rotary_share": 0.5},
+}
+"""What a family cannot do without, or is not itself without."""
+
 
 def config(family: str = "llama", **changes: Any) -> ModelConfig:
     base = ModelConfig(
         family=family, d_model=16, n_heads=4, n_kv_heads=2, head_dim=4, d_ff=24, n_layers=2, vocab_size=50
     )
-    return base.with_(**changes)
+    return base.with_(**NEEDS.get(family, {}) | changes)
 
 
 def trained(c: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float64) -> State:
