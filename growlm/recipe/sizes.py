@@ -1,0 +1,71 @@
+"""Sizes of a grown model as people write them: numbers, factors like 2x, shorthands for all widths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from growlm.errors import RecipeError
+from growlm.recipe.shape import ModelConfig
+
+SIZES = (
+    "d_model", "n_heads", "n_kv_heads", "d_ff", "head_dim", "n_layers", "vocab_size", "max_positions",
+)  # fmt: skip
+SHORTHANDS = {"width": ("d_model", "n_heads", "n_kv_heads", "d_ff"), "depth": ("n_layers",)}
+
+EXAMPLE = 'write e.g. "width=2x,depth=1.5x" or "d_model=1152,n_heads=18,n_kv_heads=6,d_ff=3072"'
+
+
+def parse_sizes(sizes: str | Mapping[str, int | str], old: ModelConfig) -> ModelConfig:
+    """The shape that `old` is asked to grow to: "d_model=1152,n_layers=1.5x", or the same as a mapping.
+
+    A value is a number or a factor of the old size. `width` stands for d_model, n_heads, n_kv_heads and d_ff,
+    `depth` for n_layers; a size of its own overrides them. Without `n_kv_heads`, a model with one query
+    head for each key/value head keeps it so. Raises RecipeError.
+    """
+    asked = _pairs(sizes) if isinstance(sizes, str) else sizes
+    new: dict[str, int] = {}
+    for name, value in sorted(asked.items(), key=lambda item: item[0] not in SHORTHANDS):
+        new |= {size: _value(size, value, old) for size in SHORTHANDS.get(name, (name,))}
+    if "n_heads" in new and "n_kv_heads" not in new and old.queries_per_kv == 1:
+        new["n_kv_heads"] = new["n_heads"]
+    target = old.with_(**new)
+    if target.n_heads % target.n_kv_heads:
+        raise RecipeError(
+            f"{target.n_heads} query heads cannot share {target.n_kv_heads} key/value heads",
+            where="n_heads, n_kv_heads",
+            fix=f"make n_heads a multiple of {target.n_kv_heads}",
+        )
+    return target
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """name=value, separated by commas. Raises RecipeError for anything else, and for a name given twice."""
+    pairs: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value) or name in pairs:
+            raise RecipeError(f"{part.strip()!r} is not a new size", where=text, fix=EXAMPLE)
+        pairs[name] = value
+    return pairs
+
+
+def _value(size: str, value: int | str, old: ModelConfig) -> int:
+    """A number, or a factor of the old size, as a whole number above 0. Raises RecipeError."""
+    if size not in SIZES:
+        raise RecipeError(
+            f"{size!r} is not a size of a model", fix=f"write one of {', '.join((*SHORTHANDS, *SIZES))}"
+        )
+    text, before = str(value), getattr(old, size)
+    try:
+        number = Fraction(text[:-1]) * before if text.endswith("x") and before else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise RecipeError(f"{size} = {text} is not a size", why=f"it was {before}", fix=EXAMPLE) from None
+    if number.denominator != 1 or number < 1:
+        near = max(1, round(number))
+        raise RecipeError(
+            f"{size} = {text} is {float(number):g}",
+            why=f"it was {before}, and a size is a whole number above 0",
+            fix=f"write {size}={near}",
+        )
+    return int(number)
