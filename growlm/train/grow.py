@@ -6,7 +6,7 @@ certificate in its manifest. A kill at any instant leaves the old checkpoint or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from growlm.errors import GrowthError
 from growlm.growth.apply import Kind, grow_births, grow_rows
 from growlm.growth.certify import certify, require
 from growlm.growth.operators import Growth, plan_growth
-from growlm.model.parameters import n_parameters, parameter_table
+from growlm.model.parameters import Parameter, n_parameters, parameter_table
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
+from growlm.train.optimizer import state_kinds, stored_name
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, STATE_BYTES
 
 CHUNK_BYTES = 2 << 20  # a few of these stay in the cache from reading to writing
@@ -87,26 +88,35 @@ def grow_checkpoint(
 
 def stream_weights(source: Checkpoint, growth: Growth, pending: Pending) -> None:
     """Write the grown model file, tensor by tensor, rows by rows."""
-    table = parameter_table(growth.new)
-    entries = [(name, torch.float32, p.shape) for name, p in table.items()]
+    table = parameter_table(growth.new).values()
+    entries = [(p.name, torch.float32, p.shape) for p in table]
     with source.reader(MODEL_FILE) as reader:
-        _stream(growth, "weight", "", pending.writer(MODEL_FILE, entries), reader)
+        _stream(growth, table, "weight", "", pending.writer(MODEL_FILE, entries), reader)
 
 
 def stream_moments(source: Checkpoint, growth: Growth, pending: Pending) -> None:
-    """Write the grown optimizer file: exp_avg, then exp_avg_sq."""
-    table = parameter_table(growth.new)
+    """Write the grown optimizer file: exp_avg, then exp_avg_sq of what the optimizer has it for."""
+    table = parameter_table(growth.new).values()
     kinds: tuple[Kind, ...] = ("exp_avg", "exp_avg_sq")
-    entries = [(f"{kind}/{name}", torch.float32, p.shape) for kind in kinds for name, p in table.items()]
-    writer = pending.writer(OPTIMIZER_FILE, entries)
     with source.reader(OPTIMIZER_FILE) as reader:
+        name = stored_name(reader.names)
+        held = {kind: [p for p in table if kind in state_kinds(p, name)] for kind in kinds}
+        entries = [(f"{kind}/{p.name}", torch.float32, p.shape) for kind in kinds for p in held[kind]]
+        writer = pending.writer(OPTIMIZER_FILE, entries)
         for kind in kinds:
-            _stream(growth, kind, f"{kind}/", writer, reader)
+            _stream(growth, held[kind], kind, f"{kind}/", writer, reader)
 
 
-def _stream(growth: Growth, kind: Kind, prefix: str, writer: TensorWriter, reader: TensorReader) -> None:
+def _stream(
+    growth: Growth,
+    parameters: Iterable[Parameter],
+    kind: Kind,
+    prefix: str,
+    writer: TensorWriter,
+    reader: TensorReader,
+) -> None:
     read: Callable[[str, int, int], Tensor] = lambda name, a, b: reader.read(prefix + name, a, b)  # noqa: E731
-    for parameter in parameter_table(growth.new).values():
+    for parameter in parameters:
         rows = parameter.shape[0]
         step = max(1, CHUNK_BYTES // (4 * parameter.numel // rows))
         for start in range(0, rows, step):

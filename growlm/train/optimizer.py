@@ -1,30 +1,52 @@
-"""AdamW with the parameter table's multipliers, and a clock of its own for every grown part.
+"""AdamW with the parameter table's multipliers, and a clock of its own for every grown part; or Muon.
 
 torch keeps one step count per tensor. With zero moments and the old count, new rows of a grown tensor
 would take up to 6.6 times the learning rate at beta2 = 0.999 (docs/growth.md). Here the step count of an
 element is the number of updates since its row, its column or its block was born, whichever is youngest. A
 tensor with parts of different age is stepped part by part, by the same fused kernel, until the bias
 corrections of all parts are 1 to double precision; from then on it is whole again.
+
+Under Muon the matrices of the blocks have a momentum in place of the two moments and need no clock. A
+matrix of k times the width has sqrt(k) times the spectral norm in its update, where AdamW's has k times:
+its learning rate and weight decay take the square root of the table's multipliers. So a model cloned under
+muP trains on exactly as before with Muon too (tests/growth/test_mup.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from growlm.growth.apply import expand_births
+from growlm.growth.apply import Kind, expand_births
 from growlm.model.decoder import Decoder
 from growlm.model.parameters import Parameter, axis_sizes, parameter_table
 from growlm.recipe.schema import OptimTable
+from growlm.train.muon import muon_update
 
 Births = dict[str, list[list[int]]]
+Name = Literal["adamw", "muon"]
+
+
+def state_kinds(parameter: Parameter, name: Name) -> tuple[Kind, ...]:
+    """What the optimizer `name` remembers of a parameter: two moments, or the momentum of Muon alone."""
+    if name == "muon" and parameter.role == "hidden":
+        return ("exp_avg",)
+    return ("exp_avg", "exp_avg_sq")
+
+
+def stored_name(tensors: Iterable[str]) -> Name:
+    """The optimizer that a saved state is of, by the names of its tensors."""
+    held = set(tensors)
+    second = {name.replace("exp_avg/", "exp_avg_sq/", 1) for name in held if name.startswith("exp_avg/")}
+    return "adamw" if second <= held else "muon"
 
 
 @dataclass(frozen=True)
@@ -45,15 +67,17 @@ class Part:
             view.copy_(values)
 
 
-class AdamW:
-    """Decoupled weight decay Adam (1711.05101) over the parameters of a decoder."""
+class Optimizer:
+    """Decoupled weight decay Adam (1711.05101) over the parameters of a decoder, or Muon where it applies."""
 
     def __init__(self, model: Decoder, settings: OptimTable, births: Births) -> None:
         self.settings = settings
         self.parameters = dict(model.named_parameters())
         self.table = parameter_table(model.config)
-        self.exp_avg = {n: torch.zeros_like(p) for n, p in self.parameters.items()}
-        self.exp_avg_sq = {n: torch.zeros_like(p) for n, p in self.parameters.items()}
+        self.exp_avg, self.exp_avg_sq = (
+            {n: torch.zeros_like(self.parameters[n]) for n in self.table if kind in self._kinds(n)}
+            for kind in ("exp_avg", "exp_avg_sq")
+        )
         slowest = max(settings.beta1, settings.beta2)
         self.mature = math.ceil(math.log(1e-17) / math.log(slowest)) if slowest > 0 else 1
         sizes = axis_sizes(model.config)
@@ -76,10 +100,17 @@ class AdamW:
                     batch.setdefault(factor, []).append((name, part))
             for factor, items in batch.items():
                 self._apply(items, lr * factor, wd_mult, eps_mult, update)
+        for name in self.exp_avg:
+            if name not in self.exp_avg_sq:
+                self._apply_muon(name, lr, rewarm)
+
+    def _kinds(self, name: str) -> tuple[Kind, ...]:
+        return state_kinds(self.table[name], self.settings.name)
 
     def _groups(self) -> dict[tuple[float, float, float], list[str]]:
         groups: dict[tuple[float, float, float], list[str]] = {}
-        for name, p in self.table.items():
+        for name in self.exp_avg_sq:
+            p = self.table[name]
             groups.setdefault((p.lr_mult, p.wd_mult, p.eps_mult), []).append(name)
         return groups
 
@@ -119,14 +150,25 @@ class AdamW:
             for store, values in zip((self.parameters, self.exp_avg, self.exp_avg_sq), tensors, strict=True):
                 part.put(store[name], values[k])
 
+    def _apply_muon(self, name: str, lr: float, rewarm: Mapping[int, float] | None) -> None:
+        """One matrix by Muon: orthogonal as a whole, applied by parts only where their rates differ."""
+        weight, p = self.parameters[name], self.table[name]
+        gradient = weight.grad
+        assert gradient is not None
+        change = muon_update(gradient, self.exp_avg[name], self.settings.momentum)
+        decay = self.settings.weight_decay * math.sqrt(p.wd_mult)
+        for part in self.parts[name] if rewarm else [Part(0)]:
+            rate = lr * math.sqrt(p.lr_mult) * (rewarm or {}).get(part.birth, 1.0)
+            weight[part.place].mul_(1 - rate * decay).sub_(change[part.place], alpha=rate)
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Moments under `exp_avg/<name>` and `exp_avg_sq/<name>`."""
+        """Moments under `exp_avg/<name>` and `exp_avg_sq/<name>`, Muon's momentum under the first."""
         first = {f"exp_avg/{n}": t for n, t in self.exp_avg.items()}
         return first | {f"exp_avg_sq/{n}": t for n, t in self.exp_avg_sq.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`; what this optimizer does not remember is passed over."""
         for key, tensor in self.state_dict().items():
             tensor.copy_(state[key])
 

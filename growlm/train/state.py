@@ -21,7 +21,7 @@ from growlm.model.masks import Ramp
 from growlm.recipe.schema import Recipe
 from growlm.recipe.shape import ModelConfig
 from growlm.train.guard import SpikeGuard
-from growlm.train.optimizer import AdamW, Births
+from growlm.train.optimizer import Births, Optimizer
 
 MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
 STATE_BYTES = 12  # per parameter: fp32 weight and two fp32 moments
@@ -70,7 +70,7 @@ class TrainState:
 
     config: ModelConfig
     model: Decoder
-    optimizer: AdamW
+    optimizer: Optimizer
     guard: SpikeGuard
     progress: Progress = field(default_factory=Progress)
     births: Births = field(default_factory=dict)
@@ -98,14 +98,14 @@ class TrainState:
         """The state before the first step."""
         config = recipe.model_config_of(0)
         model = Decoder(config).init_weights(recipe.seed).to(device)
-        return cls(config, model, AdamW(model, recipe.optim, {}), SpikeGuard(recipe.guard))
+        return cls(config, model, Optimizer(model, recipe.optim, {}), SpikeGuard(recipe.guard))
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> TrainState:
         """The state that a verified checkpoint holds. Raises CheckpointError if its tensors do not fit."""
         manifest: Any = checkpoint.manifest
         model = load_model(checkpoint).to(device)
-        optimizer = AdamW(model, recipe.optim, manifest.births)
+        optimizer = Optimizer(model, recipe.optim, manifest.births)
         with _must_fit(checkpoint):
             optimizer.load_state_dict(checkpoint.load(OPTIMIZER_FILE))
         guard = SpikeGuard(recipe.guard)

@@ -11,7 +11,7 @@ from growlm.model.decoder import Decoder
 from growlm.model.parameters import parameter_table
 from growlm.recipe.schema import OptimTable
 from growlm.recipe.shape import ModelConfig
-from growlm.train.optimizer import AdamW, Births
+from growlm.train.optimizer import Births, Optimizer
 
 CONFIG = ModelConfig(
     family="flm", d_model=12, n_heads=4, n_kv_heads=2, head_dim=4, d_ff=20, n_layers=3, vocab_size=30
@@ -28,16 +28,18 @@ BIRTHS: Births = {
 YOUNGEST = 5
 
 
-def settings(**values: float) -> OptimTable:
+def settings(**values: float | str) -> OptimTable:
     return OptimTable.model_validate({"lr": 1.0, "weight_decay": 0.1} | values)
 
 
-def model_and_optimizer(config: ModelConfig, births: Births, **values: float) -> tuple[Decoder, AdamW]:
+def model_and_optimizer(
+    config: ModelConfig, births: Births, **values: float | str
+) -> tuple[Decoder, Optimizer]:
     model = Decoder(config).init_weights(1)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1)  # so that gains, biases and matrices all show a decay
-    return model, AdamW(model, settings(**values), births)
+    return model, Optimizer(model, settings(**values), births)
 
 
 def set_gradients(model: Decoder, update: int, size: float = 1.0) -> None:
