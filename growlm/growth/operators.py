@@ -94,6 +94,7 @@ def plan_growth(
     untied_head = WIDTH[table.operator].head_reads and not old.tied
     new = target.with_(
         norm_eps=norm_eps,
+        head_norm_eps=old.head_norm_eps or (None if norm_eps == old.norm_eps else old.norm_eps),
         input_mult=old.input_mult,
         logit_mult=old.logit_mult / (1.0 if untied_head else logits),
         attn_mult=_attn_mult(old, target, table),
