@@ -1,4 +1,4 @@
-"""Which models a dialect can express, and multipliers that move into the weights where it has no key for them."""
+"""Which models a dialect can express, and multipliers folded into weights where it has no key for them."""
 
 from __future__ import annotations
 
