@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor
 
 from growlm.errors import GrowthError
 from growlm.growth.apply import grow_rows, new_entries
 from growlm.growth.operators import Growth
+from growlm.growth.symmetry import symmetry_rank
+from growlm.growth.weights import MemoryWeights
 from growlm.model.decoder import Decoder
 from growlm.model.parameters import parameter_table
 from growlm.recipe.shape import ModelConfig
@@ -34,13 +35,14 @@ def certify(growth: Growth, old: State, new: State, tokens: Tensor, targets: Ten
 
     Runs in the precision that the recipe asks for. An exact growth whose fp32 difference is above the
     tolerance is measured again in fp64, which tells rounding (deep or large logits) from a wrong growth.
-    What fp64 cannot remove is the rounding of weights kept in fp32: see `_tolerance`.
+    What fp64 cannot remove is the rounding of weights kept in fp32: see `tolerance`.
     """
     certificate = _measure(growth, old, new, tokens, targets, growth.table.certify)
     if growth.exact and growth.table.certify == "fp32" and not within(certificate):
         in_fp32 = certificate["max_dlogit"]
         certificate = _measure(growth, old, new, tokens, targets, "fp64") | {"max_dlogit_fp32": in_fp32}
-    return {"kind": "full"} | certificate | {"symmetry": symmetry_rank(growth, new)}
+    symmetry = symmetry_rank(growth, MemoryWeights(growth.new, new))
+    return {"kind": "full"} | certificate | {"symmetry": symmetry}
 
 
 def within(certificate: Mapping[str, Any]) -> bool:
@@ -75,12 +77,13 @@ def _measure(
     """Both models on one sequence after the other, so that only one (T, V) of logits is held for each."""
     before, after = _model(growth.old, old, precision), _model(growth.new, new, precision)
     after.set_mask(growth.ramp, growth.ramp.value(0))
+    epsilon = max(torch.finfo(w.dtype).eps for w in old.values())
     moved = largest = 0.0
     losses = np.zeros(2)
     drift = np.zeros(growth.new.n_layers)
     for x, y in zip(tokens.split(1), targets.split(1), strict=True):
-        streams: tuple[list[Tensor], list[Tensor]] = ([], [])
         with torch.no_grad():
+            streams: tuple[list[Tensor], list[Tensor]] = ([before.embed(x)], [])
             was, now = before.logits(x, streams[0]), after.logits(x, streams[1])
         change = (now[..., : growth.old.vocab_size] - was).abs().max().item()
         moved = float(np.maximum(moved, change))  # unlike max, it keeps a NaN
@@ -90,7 +93,7 @@ def _measure(
     return {
         "exact": growth.exact,
         "precision": precision,
-        "tolerance": _tolerance(growth, precision, old, largest),
+        "tolerance": tolerance(growth, precision, epsilon, largest),
         "max_dlogit": moved,
         "dloss": float(losses[1] - losses[0]),
         "loss_before": float(losses[0]),
@@ -104,15 +107,14 @@ def _measure(
     }
 
 
-def _tolerance(growth: Growth, precision: str, weights: State, largest_logit: float) -> float:
-    """1e-5 in fp32, 1e-10 in fp64.
+def tolerance(growth: Growth, precision: str, epsilon: float, largest_logit: float) -> float:
+    """How much logits may move: 1e-5 in fp32, 1e-10 in fp64; `epsilon` is that of the stored weights.
 
     Weights that were scaled carry the rounding of their storage into the passes: unless every factor of the
     growth is a power of two, the tolerance is relative to the largest logit, 1e-5 for fp32 in fp64 and four
     times the dtype's epsilon for 16 bit.
     """
     scale = max(1.0, largest_logit)
-    epsilon = max(torch.finfo(w.dtype).eps for w in weights.values())
     if growth.scales and epsilon > torch.finfo(torch.float32).eps:
         return 4 * epsilon * scale
     if precision == "fp64" and growth.rounds and epsilon > torch.finfo(torch.float64).eps:
@@ -134,24 +136,23 @@ def _backward(model: Decoder, x: Tensor, y: Tensor, sequences: int) -> float:
 
 
 def _layer_drift(growth: Growth, before: list[Tensor], after: list[Tensor]) -> list[float]:
-    """Largest change of the old part of the stream after each old block and what was put behind it.
+    """Change of the stream after each new block; `before` begins with the stream ahead of the first block.
 
-    Zero for every exact growth. Where blocks were stacked at the end, new blocks are compared with the
-    last old one.
+    Zero for every exact growth. New blocks are compared with the last old one before them.
     """
+    drifts, reached = [], 0
+    for layer, stream in zip(growth.layers, after, strict=True):
+        reached = reached if layer.new else layer.source + 1
+        drifts.append(stream_change(growth, before[reached], stream))
+    return drifts
+
+
+def stream_change(growth: Growth, before: Tensor, after: Tensor) -> float:
+    """Largest difference between a residual stream and the units of the grown one that come from it."""
     d = growth.maps["d_model"]
     kept = torch.from_numpy(np.flatnonzero(~d.is_new))
     source = torch.from_numpy(d.source[~d.is_new])
-    drifts = []
-    reached = -1
-    for i, layer in enumerate(growth.layers):
-        reached = reached if layer.new else layer.source
-        if reached < 0:  # nothing to compare with: new blocks before the first old one
-            drifts.append(0.0)
-            continue
-        drift = (after[i].index_select(-1, kept) - before[reached].index_select(-1, source)).abs().max()
-        drifts.append(drift.item())
-    return drifts
+    return (after.index_select(-1, kept) - before.index_select(-1, source)).abs().max().item()
 
 
 def gradient_map(growth: Growth, before: Decoder, after: Decoder) -> dict[str, Any]:
@@ -176,31 +177,3 @@ def gradient_map(growth: Growth, before: Decoder, after: Decoder) -> dict[str, A
         if error >= worst_error:
             worst, worst_error = name, error
     return {"max_error": worst_error, "worst": worst, "frozen_share": frozen / fresh if fresh else 0.0}
-
-
-def symmetry_rank(growth: Growth, new: State) -> dict[str, dict[str, int]]:
-    """Per axis with copies: units, and how many are distinguishable by their weights.
-
-    Two copies whose rows and columns are equal in every tensor get equal gradients for ever and never
-    part ways (docs/growth.md). `distinct` < `units` means that. A key/value unit is told apart
-    by its own weights or by those of the queries it serves.
-    """
-    axes = {a for a, m in growth.maps.items() if len(np.unique(m.source[~m.is_new])) < int((~m.is_new).sum())}
-    digests = {axis: _unit_digests(growth, axis, new) for axis in axes | ({"q"} if "kv" in axes else set())}
-    if "kv" in axes:
-        E = growth.new.head_dim
-        served = np.array(digests["q"]).reshape(growth.new.n_kv_heads, -1)
-        digests["kv"] = [d + b"".join(served[i // E].tolist()) for i, d in enumerate(digests["kv"])]
-    return {a: {"units": len(digests[a]), "distinct": len(set(digests[a]))} for a in sorted(axes)}
-
-
-def _unit_digests(growth: Growth, axis: str, new: State) -> list[bytes]:
-    """One hash per unit of an axis, over its rows and columns in every tensor."""
-    hashes = [xxhash.xxh3_128() for _ in range(len(growth.maps[axis]))]
-    for name, parameter in parameter_table(growth.new).items():
-        for dim, a in enumerate(parameter.axes):
-            if a == axis:
-                units = new[name].detach().movedim(dim, 0).contiguous().numpy()
-                for h, unit in zip(hashes, units, strict=True):
-                    h.update(unit.tobytes())
-    return [h.digest() for h in hashes]

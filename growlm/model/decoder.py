@@ -200,15 +200,18 @@ class Decoder(nn.Module):
         """The output matrix (V, D); the embedding when tied."""
         return self.embedding.weight if self.lm_head is None else self.lm_head.weight
 
-    def forward(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
-        """Final hidden states (B, T, D) of tokens (B, T); `trace` collects the stream after each block."""
-        x = F.embedding(tokens, self.embedding.weight)  # B T D
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The residual stream (B, T, D) before the first block."""
+        x = F.embedding(tokens, self.embedding.weight)
         if self.config.input_mult != 1.0:
             x = x * self.config.input_mult
         if self.position is not None:
             x = x + self.position.weight[: tokens.shape[1]]
-        if self.compute_dtype is not None:
-            x = x.to(self.compute_dtype)
+        return x if self.compute_dtype is None else x.to(self.compute_dtype)
+
+    def forward(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
+        """Final hidden states (B, T, D) of tokens (B, T); `trace` collects the stream after each block."""
+        x = self.embed(tokens)
         for block in self.blocks:
             x = block(x, self.masks)
             if trace is not None:
