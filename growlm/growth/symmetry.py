@@ -24,11 +24,11 @@ def symmetry_rank(growth: Growth, new: Weights) -> dict[str, dict[str, int]]:
     """
     axes = {axis for axis, mapping in growth.maps.items() if mapping.is_copy.any()}
     digests = _digests(growth, axes | ({"q"} if "kv" in axes else set()), new)
-    units = {axis: [bytes(d) for d in digests[axis]] for axis in axes}
+    units = {axis: [d.tobytes() for d in digests[axis]] for axis in axes}
     if "kv" in axes:
         E = growth.new.head_dim
         served = digests["q"].reshape(growth.new.n_kv_heads, -1)
-        units["kv"] = [d + bytes(served[i // E]) for i, d in enumerate(units["kv"])]
+        units["kv"] = [d + served[i // E].tobytes() for i, d in enumerate(units["kv"])]
     return {a: {"units": len(units[a]), "distinct": len(set(units[a]))} for a in sorted(axes)}
 
 
