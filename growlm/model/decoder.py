@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from growlm.errors import RecipeError
 from growlm.model.attention import attention
 from growlm.model.gelu import linear_gelu
 from growlm.model.init import init_rows
@@ -42,6 +43,18 @@ class Linear(Affine):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         return F.linear(x, *self.cast(x.dtype))
+
+
+class Positions(Affine):
+    """A learned vector for every position."""
+
+    def forward(self, length: int) -> Tensor:
+        """Those of the first `length` positions, (T, D); RecipeError if there are not so many."""
+        known = len(self.weight)
+        if length > known:
+            what = f"the model has learned {known} positions and was given {length} tokens"
+            raise RecipeError(what, where="context", fix=f"give it {known} tokens or fewer at a time")
+        return self.weight[:length]
 
 
 class Norm(Affine):
@@ -174,7 +187,7 @@ class Decoder(nn.Module):
         table = parameter_table(config)
         self.config = config
         self.embedding = Affine(table, "embedding")
-        self.position = Affine(table, "position") if "position.weight" in table else None
+        self.position = Positions(table, "position") if "position.weight" in table else None
         self.blocks = nn.ModuleList(Block(table, i, config) for i in range(config.n_layers))
         self.norm = Norm(table, "norm", family_of(config).norm, config.norm_eps)
         self.lm_head = None if config.tied else Affine(table, "lm_head")
@@ -206,7 +219,7 @@ class Decoder(nn.Module):
         if self.config.input_mult != 1.0:
             x = x * self.config.input_mult
         if self.position is not None:
-            x = x + self.position.weight[: tokens.shape[1]]
+            x = x + self.position(tokens.shape[1])
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
 
     def forward(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:

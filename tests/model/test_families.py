@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from growlm.errors import RecipeError
 from growlm.model import attention as module
 from growlm.recipe.shape import ModelConfig
 from tests.model.tiny import FAMILIES, config, decoder, trained
@@ -120,3 +121,12 @@ def test_logits_are_those_of_the_oracle(
     expected = oracle(c, arrays, tokens[0].numpy(), np.array(exponents))
     actual = decoder(c, state).logits(tokens)[0].detach().numpy()
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("family", LEARNED)
+def test_positions_that_were_not_learned_are_refused(family: str) -> None:
+    c = config(family, max_positions=8)
+    tokens = torch.zeros(1, 9, dtype=torch.long)
+    assert decoder(c).logits(tokens[:, :8]).shape == (1, 8, c.vocab_size)
+    with pytest.raises(RecipeError, match="8 positions and was given 9 tokens"):
+        decoder(c).logits(tokens)

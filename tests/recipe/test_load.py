@@ -146,7 +146,7 @@ def test_a_bad_line_is_refused_with_its_place_and_what_to_write(
             "clone cannot take d_model from 16 to 40",
             "write d_model = 48",
         ),
-        ('"masked"\nramp', '"zero"\nramp', 37, "under LayerNorm", '"masked" (any size) or "clone"'),
+        ('"masked"\nramp', '"zero"\nramp', 37, "under LayerNorm", '"masked" or "lemon" (any size)'),
     ],
 )
 def test_growth_that_its_operator_cannot_do(
