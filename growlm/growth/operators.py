@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,16 @@ class Growth:
             if parameter.layer is None
             else parameter.at_layer(self.layers[parameter.layer].source)
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the history of a model says of it, in plain JSON types."""
+        return {
+            "from": self.old.to_dict(),
+            "to": self.new.to_dict(),
+            "operator": self.table.operator,
+            "depth": self.table.depth,
+            "ramp": self.ramp.to_dict(),
+        }
 
 
 def plan_growth(

@@ -1,0 +1,180 @@
+"""Growth from one Hugging Face folder to another of the same kind, shard by shard, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from growlm import __version__
+from growlm.checkpoint.format import TensorWriter
+from growlm.convert.dialect import ForeignTensor
+from growlm.convert.folder import CONFIG, INDEX, FolderWeights, read_json
+from growlm.convert.folding import folded, foldings
+from growlm.convert.shards import Entry, PartialFolder, Shard, partial_folder, plan_shards
+from growlm.errors import GrowthError
+from growlm.growth.certify import require
+from growlm.growth.choose import Batch, CertificateKind, certify_as
+from growlm.growth.chunks import grow_chunks
+from growlm.growth.operators import Growth
+from growlm.growth.weights import Weights
+from growlm.model.parameters import parameter_table
+from growlm.recipe.shape import ModelConfig
+
+GROWTH = "growth.json"
+"""Every growth that a folder has been through, each with its certificate."""
+
+COMPANIONS = (".json", ".txt", ".model", ".jinja")
+"""Files beside the weights that stay as they are: the tokenizer, generation settings, the chat template."""
+
+_REMADE = {CONFIG, INDEX, GROWTH}
+_NOT_OURS = ("auto_map", "_name_or_path")  # name code and places that the new folder does not have
+
+
+def grow_folder(
+    source: FolderWeights,
+    growth: Growth,
+    out: Path,
+    *,
+    batch: Batch,
+    certificate: CertificateKind,
+    shard_bytes: int,
+) -> dict[str, Any]:
+    """Write the grown model to the folder `out`, in the dialect and dtypes of `source`; its certified entry.
+
+    Raises GrowthError if a Hugging Face folder cannot hold the growth or it is not exact as declared,
+    CheckpointError for what its dialect cannot say, DiskError if there is no room.
+    """
+    _refuse_masks(growth)
+    stored = folded(growth.new, source.dialect)
+    factors = foldings(growth.new, source.dialect, source.dtype("embedding.weight"))
+    tensors = {tensor.name: tensor for tensor in source.dialect.tensors(stored)}
+    shards = plan_shards([_entry(growth, source, t) for t in tensors.values()], shard_bytes)
+    with partial_folder(out, _plan(source, growth), shards) as partial:
+        files = {}
+        for shard in shards:
+            info = partial.write(shard, lambda w, s=shard: _fill(growth, source, tensors, factors, s, w))
+            files[shard.file] = {"bytes": info.bytes, "xxh3": info.xxh3}
+        _add_companions(source, partial, stored, shards)
+        entry = growth.to_dict() | {"files": files}
+        with FolderWeights(partial.path) as grown:
+            new = (
+                grown if certificate == "streaming" or not factors else _Unfolded(grown, growth.new, factors)
+            )
+            entry["certificate"] = certify_as(certificate, growth, source, new, batch)
+        require(entry["certificate"])
+        lineage = [*_lineage(source.folder), entry]
+        partial.add(GROWTH, json.dumps({"lineage": lineage}, indent=1).encode())
+        partial.publish(out)
+    return entry
+
+
+def _refuse_masks(growth: Growth) -> None:
+    if growth.ramp.steps == 0:
+        return
+    hidden = ", ".join([*growth.ramp.axes, *(["layers"] if growth.ramp.layers else [])])
+    new_tokens = list(growth.ramp.axes) == ["vocab"] and not growth.ramp.layers
+    raise GrowthError(
+        f"this growth hides what is new behind a mask ({hidden}); a Hugging Face folder has no place for one",
+        why="without its mask the grown model is another function",
+        fix="--set ramp_steps=0 lets new tokens take part at once, which is not exact"
+        if new_tokens
+        else "--operator zero, clone or lemon and --depth zero_block need none; or `growlm import` it first",
+    )
+
+
+def _entry(growth: Growth, source: Weights, tensor: ForeignTensor) -> Entry:
+    """A tensor of the new folder, stored as the one that it comes from."""
+    part = parameter_table(growth.new)[tensor.parts[0]]
+    return tensor.name, source.dtype(growth.source_name(part) or "embedding.weight"), tensor.shape
+
+
+def _fill(
+    growth: Growth,
+    source: Weights,
+    tensors: Mapping[str, ForeignTensor],
+    factors: Mapping[str, float],
+    shard: Shard,
+    writer: TensorWriter,
+) -> None:
+    """Grow and write every tensor of a shard: plain ones in pieces, packed ones whole."""
+    for name, dtype, _ in shard.entries:
+        tensor, parts = tensors[name], []
+        for part in tensor.parts:
+            factor = factors.get(part, 1.0)
+            chunks = (
+                rows.to(dtype) if factor == 1 else (rows * factor).to(dtype)
+                for rows in grow_chunks(growth, parameter_table(growth.new)[part], "weight", source.read)
+            )
+            if tensor.pack is None:
+                for rows in chunks:
+                    writer.write(rows)
+            else:
+                parts.append(_whole(parameter_table(growth.new)[part].shape, dtype, chunks))
+        if tensor.pack is not None:
+            writer.write(tensor.pack(parts))
+
+
+def _whole(shape: tuple[int, ...], dtype: torch.dtype, chunks: Iterable[Tensor]) -> Tensor:
+    """Rows put together without holding them twice."""
+    out, at = torch.empty(shape, dtype=dtype), 0
+    for rows in chunks:
+        out[at : at + len(rows)] = rows
+        at += len(rows)
+    return out
+
+
+def _plan(source: FolderWeights, growth: Growth) -> dict[str, Any]:
+    """Everything that decides the bytes of the new folder. Source files are known by size and time."""
+    stats = {path.name: path.stat() for path in source.files}
+    return {
+        "growlm": __version__,
+        "source": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
+        "config": source.config_json,
+        "growth": growth.to_dict(),
+        "settings": growth.table.model_dump(),
+        "seed": growth.seed,
+        "layers": [[layer.source, layer.start] for layer in growth.layers],
+    }
+
+
+def _add_companions(
+    source: FolderWeights, partial: PartialFolder, stored: ModelConfig, shards: list[Shard]
+) -> None:
+    """config.json, the index, and what stays as it was."""
+    kept = {key: value for key, value in source.config_json.items() if key not in _NOT_OURS}
+    partial.add(CONFIG, _json(kept | source.dialect.write_config(stored)))
+    if len(shards) > 1:
+        weight_map = {name: shard.file for shard in shards for name, _, _ in shard.entries}
+        total = sum(shard.bytes for shard in shards)
+        partial.add(INDEX, _json({"metadata": {"total_size": total}, "weight_map": weight_map}))
+    for path in sorted(source.folder.iterdir()):
+        if path.suffix in COMPANIONS and path.name not in _REMADE and path.is_file():
+            partial.add(path.name, path.read_bytes())
+
+
+def _lineage(folder: Path) -> list[Any]:
+    """The growths that a folder has been through already."""
+    return read_json(folder / GROWTH)["lineage"] if (folder / GROWTH).is_file() else []
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+class _Unfolded:
+    """Grown weights with the multipliers still beside them, as the growth made them."""
+
+    def __init__(self, weights: Weights, config: ModelConfig, factors: Mapping[str, float]) -> None:
+        self.config, self._weights, self._factors = config, weights, factors
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._weights.dtype(name)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        rows = self._weights.read(name, start, stop)
+        return rows / self._factors[name] if name in self._factors else rows

@@ -1,0 +1,47 @@
+"""Which certificate a growth gets: the strongest that fits into memory, or the one that is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from growlm.growth.certify import certify
+from growlm.growth.operators import Growth
+from growlm.growth.sampled import certify_sampled
+from growlm.growth.streaming import certify_streaming
+from growlm.growth.weights import Weights
+from growlm.model.parameters import n_parameters, parameter_table
+from growlm.plan.memory import memory_bytes
+
+CertificateKind = Literal["auto", "full", "streaming", "sampled"]
+
+Batch = tuple[Tensor, Tensor]
+"""Tokens and targets, each (B, T)."""
+
+
+def certify_as(
+    kind: CertificateKind, growth: Growth, old: Weights, new: Weights, batch: Batch
+) -> dict[str, Any]:
+    """The certificate of that kind, as plain JSON types; `kind` in it says which was made.
+
+    `auto` is `full` where both models with their gradients take at most a third of the free memory, else
+    `streaming` where two blocks do, else `sampled`.
+    """
+    if kind == "auto":
+        kind = affordable(growth, memory_bytes()[1] // 3)
+    if kind == "sampled":
+        return certify_sampled(growth, old, new)
+    if kind == "streaming":
+        return certify_streaming(growth, old, new, *batch)
+    before, after = ({n: w.read(n) for n in parameter_table(w.config)} for w in (old, new))
+    return certify(growth, before, after, *batch)
+
+
+def affordable(growth: Growth, free: int) -> Literal["full", "streaming", "sampled"]:
+    """The strongest certificate whose models take at most `free` bytes in fp64, into which each may go."""
+    models = n_parameters(growth.old) + n_parameters(growth.new)
+    if 16 * models <= free:  # weights and gradients
+        return "full"
+    block = sum(p.numel for p in parameter_table(growth.new).values() if p.layer == 0)
+    return "streaming" if 16 * block <= free else "sampled"
