@@ -69,6 +69,7 @@ class Manifest(_Strict):
     recipe_hash: str
     data_fingerprint: str
     tokenizer_hash: str
+    init: str | None = Field(None, description="Hash of the weights that the first stage started from.")
     environment: Object = Field(
         description="torch, threads, device, precision, growlm: what the bits depend on."
     )

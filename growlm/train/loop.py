@@ -19,7 +19,7 @@ from growlm.plan.flops import flops_per_token
 from growlm.plan.progress import remaining_flops
 from growlm.testing.faults import fault_point
 from growlm.train.console import status_line
-from growlm.train.schedule import learning_rate
+from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import DTYPES, Session, memory_bytes
 from growlm.train.state import TrainState
 from growlm.train.validate import generate, validate
@@ -160,12 +160,10 @@ def _evaluation_is_due(session: Session, state: TrainState) -> bool:
 
 
 def _rewarm(session: Session, state: TrainState) -> dict[int, float] | None:
-    """A warm-up of the learning rate for the part that the last growth added, if the recipe asks."""
-    p = state.progress
-    steps = session.recipe.growth_of(p.stage).rewarm_steps
-    if not state.ramp or p.stage_step >= steps:
-        return None
-    return {state.lineage[-1]["update"]: (p.stage_step + 1) / steps}
+    """The factor on the learning rate of the part that the last growth added, if the recipe asks."""
+    p, recipe = state.progress, session.recipe
+    factor = rewarm(recipe.growth_of(p.stage), p.stage_step, recipe.stages[p.stage].steps)
+    return {state.lineage[-1]["update"]: factor} if state.ramp and factor != 1 else None
 
 
 def _why_stop(session: Session, state: TrainState) -> Preempted | None:

@@ -17,8 +17,8 @@ from growlm.model.decoder import Decoder
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.grow import Batch, grow_checkpoint
-from growlm.train.start import stored_recipe
 from growlm.train.state import TrainState, load_model
+from growlm.train.stored import stored_recipe
 
 
 def find_checkpoint(path: Path) -> Checkpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from growlm.recipe.schema import Recipe, ScheduleTable
+from growlm.recipe.schema import GrowthTable, Recipe, ScheduleTable
 
 
 def learning_rate(recipe: Recipe, stage: int, stage_step: int) -> float:
@@ -37,6 +37,20 @@ def shape(schedule: ScheduleTable, step: int, total: int) -> float:
     if schedule.kind == "cosine":
         progress = (1 - math.cos(math.pi * progress)) / 2
     return 1 - (1 - floor) * progress
+
+
+def rewarm(growth: GrowthTable, stage_step: int, steps: int) -> float:
+    """Factor on the learning rate of what the growth into a stage of `steps` added, at `stage_step`.
+
+    Peak 1: from 0 up to 1 in `rewarm_steps`. A higher peak: from 1 up to it, then by a cosine back to 1 at
+    the stage's end (SPARKLING, 2602.02472).
+    """
+    warm, peak = growth.rewarm_steps, growth.rewarm_peak
+    if stage_step < warm:
+        rise = (stage_step + 1) / warm
+        return rise if peak == 1 else 1 + (peak - 1) * rise
+    fall = (stage_step + 1 - warm) / (steps - warm)
+    return 1 + (peak - 1) * (1 + math.cos(math.pi * fall)) / 2
 
 
 def _warmup(schedule: ScheduleTable, step: int) -> float:

@@ -46,6 +46,8 @@ class Session:
     console: Console
     stop: StopRequest
     peak_tflops: float
+    init_hash: str | None = None
+    """Of what the first stage started from."""
     replay: Replay = field(default_factory=dict)
     """Losses and gradient norms that an earlier incarnation recorded past the checkpoint, by step."""
     replayed: int = 0
@@ -59,6 +61,7 @@ class Session:
             "recipe_hash": resolve_hash(self.recipe),
             "data_fingerprint": self.dataset.fingerprint,
             "tokenizer_hash": self.dataset.tokenizer_hash,
+            "init": self.init_hash,
             "environment": environment(self.device, self.recipe.train.precision),
         }
 

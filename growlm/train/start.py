@@ -1,4 +1,4 @@
-"""How a command begins: from nothing, or from a checkpoint of the same run; anything else is refused."""
+"""How a command begins: anew, or from a checkpoint of the same run; anything else is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 import growlm
 from growlm.checkpoint.disk import free_bytes, human_bytes, write_atomic
@@ -19,15 +18,17 @@ from growlm.plan.progress import total_tokens
 from growlm.recipe.changes import Change, recipe_diff
 from growlm.recipe.load import resolve_hash
 from growlm.recipe.schema import Recipe
+from growlm.train.initial import Initial, is_still_there
 from growlm.train.record import RECORD_NAME, read_record
 from growlm.train.session import Replay, Session, environment
 from growlm.train.state import STATE_BYTES, TrainState
+from growlm.train.stored import RECIPE_NAME, stored_recipe
 
-RECIPE_NAME = "recipe.json"
 
-
-def start(session: Session, accept_changes: bool) -> TrainState:
+def start(session: Session, initial: Initial | None, accept_changes: bool) -> TrainState:
     """The state to go on from, with the start and, if there is one, the resume on record.
+
+    `initial` is what a run without a checkpoint starts from; None is random weights.
 
     Raises DriftError if recipe, data or tokenizer changed in a way the run cannot follow, CheckpointError
     if every checkpoint is damaged or gone; then neither checkpoints nor recipe were touched.
@@ -35,9 +36,9 @@ def start(session: Session, accept_changes: bool) -> TrainState:
     checkpoint = session.store.latest_valid(lambda why: session.event(0, why, "warning"))
     if checkpoint is None:
         _refuse_if_ever_saved(session)
-        _begin(session, step=0)
-        return TrainState.fresh(session.recipe, session.device)
+        return _start_anew(session, initial)
     step = checkpoint.manifest.step
+    session.init_hash = checkpoint.manifest.init
     accepted = _judge_drift(session, checkpoint, accept_changes)
     replay, spent = _recorded_after(session.folder / RECORD_NAME, step)
     _begin(session, step)
@@ -52,20 +53,19 @@ def start(session: Session, accept_changes: bool) -> TrainState:
     return state
 
 
-def stored_recipe(folder: Path) -> Recipe | None:
-    """The recipe that a run folder remembers; None if it is no run folder. Raises CheckpointError."""
-    path = folder / RECIPE_NAME
-    try:
-        return Recipe.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            "the recipe that a run was started with cannot be read",
-            where=str(path),
-            why=error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error),
-            fix="bring it back, or remove it to go on with the recipe that is given, unchecked",
-        ) from error
+def _start_anew(session: Session, initial: Initial | None) -> TrainState:
+    """The state before the first step."""
+    if initial is None:
+        _begin(session, step=0)
+        return TrainState.fresh(session.recipe, session.device)
+    state = initial.state(session.recipe, session.device)
+    session.init_hash = initial.hash
+    _begin(session, step=0)
+    moments = f"{state.progress.updates} updates of its optimizer go on"
+    session.event(
+        0, f"starting from {initial.path}, {moments if state.progress.updates else 'without optimizer state'}"
+    )
+    return state
 
 
 def _begin(session: Session, step: int) -> None:
@@ -147,6 +147,15 @@ def _judge_drift(session: Session, checkpoint: Checkpoint, accept_changes: bool)
                 fix="restore the data folder, or go on with the new data: --accept-changes",
             )
         accepted.append("the data changed: text may be repeated or left out")
+    if not _same_init(session.recipe.init, manifest.init):
+        if not accept_changes:
+            raise DriftError(
+                "init does not name the weights that this run was started from",
+                where=session.recipe.init or "init",
+                why="the recipe would no longer say where the weights come from",
+                fix="name that checkpoint itself, not a run that trains on, or go on with --accept-changes",
+            )
+        accepted.append("init changed: the run was started from other weights")
     old = stored_recipe(session.folder)
     if old is None and manifest.recipe_hash != resolve_hash(session.recipe):
         if not accept_changes:
@@ -166,6 +175,13 @@ def _judge_drift(session: Session, checkpoint: Checkpoint, accept_changes: bool)
             if change.cls == "free":
                 session.event(manifest.step, f"recipe changed: {_show(change)}")
     return accepted
+
+
+def _same_init(named: str | None, began: str | None) -> bool:
+    """Whether the recipe still starts from what the run started from, as far as that is still there."""
+    if named is None or began is None:
+        return named is None and began is None
+    return is_still_there(Path(named), began)
 
 
 def _refuse_changes(changes: list[Change], stored: Path, accept_changes: bool) -> None:

@@ -95,10 +95,13 @@ class TrainState:
 
     @classmethod
     def fresh(cls, recipe: Recipe, device: torch.device) -> TrainState:
-        """The state before the first step."""
-        config = recipe.model_config_of(0)
-        model = Decoder(config).init_weights(recipe.seed).to(device)
-        return cls(config, model, Optimizer(model, recipe.optim, {}), SpikeGuard(recipe.guard))
+        """The state before the first step, from random weights."""
+        return cls.around(Decoder(recipe.model_config_of(0)).init_weights(recipe.seed).to(device), recipe)
+
+    @classmethod
+    def around(cls, model: Decoder, recipe: Recipe) -> TrainState:
+        """The state before the first step of a model, with an optimizer that remembers nothing."""
+        return cls(model.config, model, Optimizer(model, recipe.optim, {}), SpikeGuard(recipe.guard))
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> TrainState:

@@ -19,6 +19,7 @@ from growlm.recipe.schema import Recipe
 from growlm.testing.faults import fault_point
 from growlm.train.console import Console, count
 from growlm.train.grow import Batch, grow_checkpoint
+from growlm.train.initial import find_initial
 from growlm.train.loop import train_stage
 from growlm.train.record import RECORD_NAME, Recorder, next_incarnation
 from growlm.train.session import Data, Session, open_data, peak_tflops, pick_device
@@ -51,12 +52,14 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
             "this is a folder of checkpoints, not of a run",
             where=str(folder),
             why="a run that started here would ignore them",
-            fix="name another folder with --run; to train on, make the growth a stage of the recipe",
+            fix=f'name another folder with --run; to train it on, write init = "{folder}" in the recipe',
         )
     device = pick_device(recipe)
     data = open_data(recipe)
+    begun = bool(CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep).checkpoints())
+    initial = None if begun else find_initial(recipe, data[0].tokenizer_hash)
     with RunLock(folder), _session(recipe, folder, device, data) as session:
-        return _train(session, start(session, accept_changes))
+        return _train(session, start(session, initial, accept_changes))
 
 
 @contextmanager

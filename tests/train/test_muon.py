@@ -123,9 +123,8 @@ def test_a_saved_state_tells_whose_it_is(name: str) -> None:
     set_gradients(model, 1)
     optimizer.step(1e-2, 1)
     state = optimizer.state_dict()
-    kinds = {
-        f"{kind}/{p.name}" for p in optimizer.table.values() for kind in state_kinds(p, stored_name(state))
-    }
+    whose = stored_name(state)
+    kinds = {f"{kind}/{p.name}" for p in optimizer.table.values() for kind in state_kinds(p, whose)}
     assert state.keys() == kinds
     other = Optimizer(model, optimizer.settings, {})
     other.load_state_dict(state)

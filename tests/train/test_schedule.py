@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from growlm.recipe.schema import Recipe, ScheduleTable
-from growlm.train.schedule import learning_rate, shape
+from growlm.recipe.schema import GrowthTable, Recipe, ScheduleTable
+from growlm.train.schedule import learning_rate, rewarm, shape
 from tests.train.conftest import MakeRecipe
 
 TOTAL = 29  # steps of the tiny recipe: 7 + 8 + 6 + 8
@@ -93,3 +93,24 @@ def test_a_stage_has_its_own_peak(recipe: MakeRecipe) -> None:
     made = recipe("stages.clone.lr_policy=continue")
     assert rates(made)[2] == [3e-3 * shape(made.schedule, 15 + n, TOTAL) for n in range(6)]
     assert rates(made)[3] == [5e-3 * shape(made.schedule, 21 + n, TOTAL) for n in range(8)]
+
+
+def new_part(steps: int, peak: float, stage: int) -> list[float]:
+    growth = GrowthTable.model_validate({"rewarm_steps": steps, "rewarm_peak": peak})
+    return [rewarm(growth, n, stage) for n in range(stage)]
+
+
+def test_the_new_part_warms_up_from_nothing() -> None:
+    assert new_part(4, 1.0, 10) == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1]
+    assert new_part(0, 1.0, 3) == [1, 1, 1]
+    assert new_part(3, 1.0, 3) == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_above_one_the_new_part_rises_from_the_shared_rate_and_falls_back_to_it() -> None:
+    """SPARKLING, 2602.02472: to 1.3 times the rate, then a cosine to the same end."""
+    factors = new_part(10, 1.3, 50)
+    assert factors[:10] == pytest.approx([1 + 0.3 * (n + 1) / 10 for n in range(10)], abs=1e-15)
+    cosine = [1 + 0.3 * 0.5 * (1 + math.cos(math.pi * (n + 1) / 40)) for n in range(40)]
+    assert factors[10:] == pytest.approx(cosine, abs=1e-15)
+    assert max(factors) == pytest.approx(1.3)
+    assert factors[-1] == pytest.approx(1.0)

@@ -1,0 +1,160 @@
+"""What the first stage of a run starts from, if not from random weights: `init` in the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from growlm.checkpoint.disk import hash_file
+from growlm.checkpoint.manifest import MANIFEST, Manifest
+from growlm.checkpoint.store import Checkpoint
+from growlm.convert.folder import CONFIG, FolderWeights, is_folder_of_weights
+from growlm.data.tokenizer import Tokenizer
+from growlm.errors import RecipeError
+from growlm.model.decoder import Decoder
+from growlm.recipe.describe import toml_value
+from growlm.recipe.schema import Recipe
+from growlm.recipe.shape import ModelConfig
+from growlm.train.optimizer import Optimizer
+from growlm.train.restore import find_checkpoint
+from growlm.train.state import OPTIMIZER_FILE, TrainState, load_model
+
+STAGE_FIELDS = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers")
+MODEL_FIELDS = (
+    *("family", "head_dim", "vocab_size", "tied", "rope_theta", "rotary_share", "xpos_scale_base"),
+    "mup_base_d_model",
+)
+CARRIED_FIELDS = ("norm_eps", "input_mult", "max_positions")
+"""Taken from where the weights come from, unless the recipe writes them: then they must agree."""
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Weights to start from: a verified checkpoint, or (None) a Hugging Face folder at `path`."""
+
+    path: Path
+    hash: str
+    config: ModelConfig
+    checkpoint: Checkpoint | None
+
+    def state(self, recipe: Recipe, device: torch.device) -> TrainState:
+        """The state before the first step.
+
+        A checkpoint's optimizer state goes on with its clocks, if it is of the recipe's optimizer. Raises
+        CheckpointError if its tensors do not fit, or a foreign folder has a value that is not finite.
+        """
+        if self.checkpoint is None:
+            return TrainState.around(_foreign_model(self.path).to(device), recipe)
+        manifest: Any = self.checkpoint.manifest
+        state = TrainState.around(load_model(self.checkpoint).to(device), recipe)
+        state.lineage = [entry | {"stage": None} for entry in manifest.lineage]
+        if manifest.boundary == "after_growth":  # grown by hand: the first stage runs its mask ramp
+            state.lineage[-1]["stage"] = 0
+        if self._keeps_moments(state.optimizer):
+            state.births, state.progress.updates = manifest.births, manifest.updates
+            state.optimizer = Optimizer(state.model, recipe.optim, manifest.births)
+            state.optimizer.load_state_dict(self.checkpoint.load(OPTIMIZER_FILE))
+        return state
+
+    def _keeps_moments(self, optimizer: Optimizer) -> bool:
+        """Whether the checkpoint has what this optimizer remembers, and nothing else."""
+        assert self.checkpoint is not None
+        tensors = self.checkpoint.manifest.tensors.items()
+        return {name for name, t in tensors if t.file == OPTIMIZER_FILE} == optimizer.state_dict().keys()
+
+
+def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
+    """What the recipe starts from; None if it starts from nothing. No tensor is read yet.
+
+    Raises RecipeError if the first stage has another shape or the data another tokenizer, CheckpointError
+    if there is nothing there or it is damaged.
+    """
+    if recipe.init is None:
+        return None
+    path = Path(recipe.init)
+    if is_folder_of_weights(path):
+        with FolderWeights(path) as weights:
+            initial = Initial(path, _hash_folder(path), weights.config, None)
+        file = path / "tokenizer.json"
+        wanted = Tokenizer.load(file).hash if file.is_file() else ""
+    else:
+        checkpoint = find_checkpoint(path)
+        config = ModelConfig(**checkpoint.manifest.model)  # type: ignore[arg-type]
+        initial = Initial(path, hash_file(checkpoint.path / MANIFEST), config, checkpoint)
+        wanted = checkpoint.manifest.tokenizer_hash
+        _refuse_inside_a_ramp(checkpoint.path, checkpoint.manifest)
+    _refuse_another_shape(recipe, initial)
+    if wanted not in ("", tokenizer_hash):
+        raise RecipeError(
+            "the data was prepared with another tokenizer than the weights of init were trained with",
+            where=str(path),
+            why="its ids mean other text",
+            fix="prepare the data with that tokenizer: growlm data prepare --tokenizer tokenizer.json",
+        )
+    return initial
+
+
+def is_still_there(path: Path, known: str | None) -> bool:
+    """Whether `path` holds what a run started from, by its hash; also if nothing is left there at all."""
+    found = _identities(path)
+    return not found or known in found
+
+
+def _identities(path: Path) -> list[str]:
+    """The hash of everything at `path` that a run can start from."""
+    if is_folder_of_weights(path):
+        return [_hash_folder(path)]
+    places = (MANIFEST, f"step-*/{MANIFEST}", f"checkpoints/step-*/{MANIFEST}")
+    return [hash_file(manifest) for place in places for manifest in path.glob(place)]
+
+
+def _hash_folder(path: Path) -> str:
+    """One hash of the shape and every tensor file of a Hugging Face folder."""
+    files = [path / CONFIG, *sorted(path.glob("*.safetensors"))]
+    return xxhash.xxh3_128_hexdigest("".join(map(hash_file, files)).encode())
+
+
+@torch.no_grad()
+def _foreign_model(path: Path) -> Decoder:
+    with FolderWeights(path) as weights:
+        model = Decoder(weights.config)
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights.read(name))
+    return model
+
+
+def _refuse_inside_a_ramp(path: Path, manifest: Manifest) -> None:
+    if manifest.mask < 1 and manifest.stage_step:
+        raise RecipeError(
+            f"the checkpoint of init is inside a mask ramp (mask {manifest.mask:.2f})",
+            where=str(path),
+            why="the first stage would start its ramp anew",
+            fix="name a checkpoint at the start or after the end of the ramp",
+        )
+
+
+def _refuse_another_shape(recipe: Recipe, initial: Initial) -> None:
+    """One error with every field of the first stage that is not as in the weights, and what to write."""
+    written = [field for field in CARRIED_FIELDS if field in recipe.model.model_fields_set]
+    stated, found = recipe.model_config_of(0), initial.config
+    places = {
+        f"stages.{recipe.stages[0].name}": STAGE_FIELDS,
+        "model": (*MODEL_FIELDS, *written),
+    }
+    differing = {
+        f"{table}.{field}": (getattr(stated, field), getattr(found, field))
+        for table, fields in places.items()
+        for field in fields
+        if getattr(stated, field) != getattr(found, field)
+    }
+    if differing:
+        raise RecipeError(
+            "the first stage has another shape than the weights it starts from",
+            where=recipe.init or "",
+            why="; ".join(f"{key} is {here}, there {there}" for key, (here, there) in differing.items()),
+            fix="write " + ", ".join(f"{key} = {toml_value(there)}" for key, (_, there) in differing.items()),
+        )
