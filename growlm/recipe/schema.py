@@ -20,7 +20,7 @@ class ModelTable(_Table):
     """What stays the same through every stage of the run."""
 
     family: str = Field(description="`flm`, `llama`, `qwen2`, `qwen3`, `gpt2`, `neox` or `opt`.")
-    head_dim: int = Field(gt=0, description="Size of one attention head.")
+    head_dim: int = Field(gt=0, le=65536, description="Size of one attention head.")
     vocab_size: int = Field(gt=0, description="Rows of the embedding; at least the tokenizer's size.")
     tied: bool = Field(True, description="Share the embedding with the output head.")
     norm_eps: float = Field(1e-5, gt=0, description="Epsilon of LayerNorm or RMSNorm.")
@@ -145,7 +145,7 @@ class StageTable(_Table):
     n_heads: int = Field(gt=0, description="Query heads.")
     n_kv_heads: int | None = Field(None, gt=0, description="Key/value heads; unset means `n_heads`.")
     d_ff: int = Field(gt=0, description="Hidden units of the feed-forward layer.")
-    head_dim: int | None = Field(None, gt=0, description="Overrides `model.head_dim` from here on.")
+    head_dim: int | None = Field(None, gt=0, le=65536, description="Overrides `model.head_dim` from here on.")
     n_layers: int = Field(ge=0, description="Blocks; 0 is embedding, final norm and head alone.")
     vocab_size: int | None = Field(None, gt=0, description="Overrides `model.vocab_size` from here on.")
     tokens: int | None = Field(
