@@ -66,6 +66,13 @@ class Layerwise:
         """The final norm, (B, T, D) -> (B, T, D)."""
         return self._call(self._model.norm, "norm", x, None if self._masks is None else self._masks.d_model)
 
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Final hidden states of tokens (B, T), one row for each token: (B*T, D)."""
+        x = self.embed(tokens)
+        for layer in range(self._model.config.n_layers):
+            x = self.block(layer, x)
+        return self.norm(x).flatten(0, 1)
+
     def logits(self, hidden: Tensor, start: int, stop: int) -> Tensor:
         """Logits of the tokens [start, stop) of the vocabulary, (N, D) -> (N, stop - start)."""
         name = "embedding.weight" if self._model.lm_head is None else "lm_head.weight"
@@ -136,7 +143,7 @@ def _compare_heads(
 ) -> tuple[float, float, list[float]]:
     """Largest change of an old token's logit, largest old logit, both mean losses; part by part."""
     n, sizes = len(targets), (growth.old.vocab_size, growth.new.vocab_size)
-    losses = [_Loss(h, targets) for h in hidden]
+    losses = [StreamedLoss(h, targets) for h in hidden]
     moved = largest = 0.0
     step = max(1, HEAD_ELEMENTS // (n + growth.new.d_model))
     for start in range(0, sizes[1], step):
@@ -152,7 +159,7 @@ def _compare_heads(
     return moved, largest, [loss.mean() for loss in losses]
 
 
-class _Loss:
+class StreamedLoss:
     """Cross entropy from logits that come in parts of the vocabulary."""
 
     def __init__(self, hidden: Tensor, targets: Tensor) -> None:
