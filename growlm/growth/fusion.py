@@ -48,6 +48,7 @@ class FusedWeights:
         parameter = self._table[name]
         stop = parameter.shape[0] if stop is None else stop
         rows = torch.zeros(stop - start, *parameter.shape[1:], dtype=self.dtype(name))
+        joined = parameter.axes[0] in JOINED
         row = column = 0
         for parent in self.parents:
             shape = parameter_table(parent.config)[name].shape
@@ -56,7 +57,7 @@ class FusedWeights:
                 block = rows[a - start : b - start]
                 block = block[:, column : column + shape[1]] if len(parameter.axes) > 1 else block
                 block.copy_(parent.read(name, a - row, b - row))
-            row += shape[0] if parameter.axes[0] in JOINED else 0
+            row += shape[0] if joined else 0
             column += shape[-1]
         return rows
 
