@@ -1,11 +1,15 @@
-"""Sizes of a grown model as people write them: numbers, factors like 2x, shorthands for all widths."""
+"""What people say of a growth: sizes as numbers, factors like 2x or shorthands; and settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
+
+from pydantic import ValidationError
 
 from growlm.errors import RecipeError
+from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
 SIZES = (
@@ -37,6 +41,16 @@ def parse_sizes(sizes: str | Mapping[str, int | str], old: ModelConfig) -> Model
             fix=f"make n_heads a multiple of {target.n_kv_heads}",
         )
     return target
+
+
+def growth_table(settings: Mapping[str, Any]) -> GrowthTable:
+    """The settings of a growth. Raises RecipeError for one that does not exist or has no such value."""
+    try:
+        return GrowthTable.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, value = first["loc"][0], first["input"]
+        raise RecipeError(f"{name} = {value!r}: {first['msg'].lower()}", where=str(name)) from None
 
 
 def _pairs(text: str) -> dict[str, str]:

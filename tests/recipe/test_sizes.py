@@ -8,7 +8,7 @@ import pytest
 
 from growlm.errors import RecipeError
 from growlm.recipe.shape import ModelConfig
-from growlm.recipe.sizes import parse_sizes
+from growlm.recipe.sizes import growth_table, parse_sizes
 
 OLD = ModelConfig(
     family="llama", d_model=576, n_heads=9, n_kv_heads=3, head_dim=64, d_ff=1536, n_layers=30, vocab_size=320
@@ -56,3 +56,20 @@ def test_one_query_head_for_each_key_value_head_stays_so() -> None:
 def test_refused(sizes: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         parse_sizes(sizes, OLD)
+
+
+def test_settings() -> None:
+    assert growth_table({"operator": "lemon", "split": 0.2}).effective_split == 0.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"operator": "magic"}, "operator = 'magic'"),
+        ({"noise": "much"}, "noise = 'much'"),
+        ({"nose": 0.1}, "nose = 0.1"),
+    ],
+)
+def test_refused_settings(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        growth_table(settings)
