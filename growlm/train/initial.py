@@ -48,7 +48,7 @@ class Initial:
         CheckpointError if its tensors do not fit, or a foreign folder has a value that is not finite.
         """
         if self.checkpoint is None:
-            return TrainState.around(_foreign_model(self.path).to(device), recipe)
+            return TrainState.around(foreign_model(self.path).to(device), recipe)
         manifest: Any = self.checkpoint.manifest
         state = TrainState.around(load_model(self.checkpoint).to(device), recipe)
         state.lineage = [entry | {"stage": None} for entry in manifest.lineage]
@@ -119,7 +119,8 @@ def _hash_folder(path: Path) -> str:
 
 
 @torch.no_grad()
-def _foreign_model(path: Path) -> Decoder:
+def foreign_model(path: Path) -> Decoder:
+    """The model of a Hugging Face folder, in fp32. Raises CheckpointError."""
     with FolderWeights(path) as weights:
         model = Decoder(weights.config)
         for name, parameter in model.named_parameters():
