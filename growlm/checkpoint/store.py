@@ -91,8 +91,14 @@ class Checkpoint:
             )
         return reader
 
+    def shards(self, file: str) -> list[str]:
+        """The files with what a small checkpoint has in `file`: that one, or `model-00001-of-00003...`"""
+        stem = re.escape(file.removesuffix(".safetensors"))
+        shard = re.compile(rf"{stem}(-\d{{5}}-of-\d{{5}})?\.safetensors")
+        return sorted(name for name in self.manifest.files if shard.fullmatch(name))
+
     def load(self, file: str) -> dict[str, torch.Tensor]:
-        """Every tensor of a file, each checked against its hash as it lies in memory.
+        """Every tensor of a file or of its shards, each checked against its hash as it lies in memory.
 
         Raises:
             CheckpointError: a tensor is not what was saved.
@@ -100,11 +106,12 @@ class Checkpoint:
         from growlm.checkpoint.format import hash_tensor
 
         tensors = {}
-        with self.reader(file) as reader:
-            for name in reader.names:
-                tensors[name] = reader.read(name)
-                if hash_tensor(tensors[name]) != self.manifest.tensors[name].xxh3:
-                    raise CheckpointError(f"{name} is not what was saved", where=str(reader.path))
+        for shard in self.shards(file) or [file]:
+            with self.reader(shard) as reader:
+                for name in reader.names:
+                    tensors[name] = reader.read(name)
+                    if hash_tensor(tensors[name]) != self.manifest.tensors[name].xxh3:
+                        raise CheckpointError(f"{name} is not what was saved", where=str(reader.path))
         return tensors
 
 

@@ -20,6 +20,7 @@ from growlm.errors import GrowthError
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, certify_as
 from growlm.growth.chunks import grow_chunks
+from growlm.growth.depth import FRESH
 from growlm.growth.operators import Growth
 from growlm.growth.weights import Weights
 from growlm.model.parameters import parameter_table
@@ -49,7 +50,7 @@ def grow_folder(
     Raises GrowthError if a Hugging Face folder cannot hold the growth or it is not exact as declared,
     CheckpointError for what its dialect cannot say, DiskError if there is no room.
     """
-    _refuse_masks(growth)
+    refuse_masks(growth)
     stored = folded(growth.new, source.dialect)
     factors = foldings(growth.new, source.dialect, source.dtype("embedding.weight"))
     tensors = {tensor.name: tensor for tensor in source.dialect.tensors(stored)}
@@ -73,7 +74,8 @@ def grow_folder(
     return entry
 
 
-def _refuse_masks(growth: Growth) -> None:
+def refuse_masks(growth: Growth) -> None:
+    """Raise GrowthError if the grown model needs masks, which only GrowLM's own checkpoints have."""
     if growth.ramp.steps == 0:
         return
     hidden = ", ".join([*growth.ramp.axes, *(["layers"] if growth.ramp.layers else [])])
@@ -90,7 +92,8 @@ def _refuse_masks(growth: Growth) -> None:
 def _entry(growth: Growth, source: Weights, tensor: ForeignTensor) -> Entry:
     """A tensor of the new folder, stored as the one that it comes from."""
     part = parameter_table(growth.new)[tensor.parts[0]]
-    return tensor.name, source.dtype(growth.source_name(part) or "embedding.weight"), tensor.shape
+    fresh = part.layer is not None and growth.layers[part.layer].source == FRESH
+    return tensor.name, source.dtype("embedding.weight" if fresh else growth.source_name(part)), tensor.shape
 
 
 def _fill(
@@ -135,11 +138,7 @@ def _plan(source: FolderWeights, growth: Growth) -> dict[str, Any]:
         "growlm": __version__,
         "source": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
         "config": source.config_json,
-        "growth": growth.to_dict(),
-        "settings": growth.table.model_dump(),
-        "seed": growth.seed,
-        "layers": [[layer.source, layer.start] for layer in growth.layers],
-    }
+    } | growth.plan()
 
 
 def _add_companions(

@@ -81,6 +81,15 @@ class Growth:
             "ramp": self.ramp.to_dict(),
         }
 
+    def plan(self) -> dict[str, Any]:
+        """Everything that decides the grown bytes, beside the old ones, in plain JSON types."""
+        layers = [[layer.source, layer.start] for layer in self.layers]
+        return self.to_dict() | {
+            "settings": self.table.model_dump(),
+            "seed": self.seed,
+            "layers": layers,
+        }
+
 
 def plan_growth(
     old: ModelConfig,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from growlm.growth.depth import FRESH
 from growlm.growth.maps import NEW
 from growlm.growth.operators import Growth
 from growlm.growth.weights import Weights
@@ -71,10 +72,10 @@ def _probe(
     made = _made(growth, parameter, row)
     if made is not None:
         return float(np.abs(got - made).max())
-    source, name = int(growth.maps[parameter.axes[0]].source[row]), growth.source_name(parameter)
-    if name is None or source == NEW:
+    source = int(growth.maps[parameter.axes[0]].source[row])
+    if source == NEW or (parameter.layer is not None and growth.layers[parameter.layer].source == FRESH):
         return _probe_new_row(growth, parameter, got)
-    was = old.read(name, source, source + 1).double().numpy().reshape(-1)
+    was = old.read(growth.source_name(parameter), source, source + 1).double().numpy().reshape(-1)
     if len(parameter.axes) == 1:
         scale = growth.gain_scale if parameter.role == "gain" and parameter.axes == ("d_model",) else 1.0
         return _relative(got - scale * was, scale * was)

@@ -1,33 +1,38 @@
-"""Growth as a transaction from checkpoint to checkpoint.
+"""Growth of GrowLM's own checkpoints: within a run as a transaction, or by hand into a folder of its own.
 
-The grown checkpoint is streamed by rows from the old one, certified against it, and committed with the
-certificate in its manifest. A kill at any instant leaves the old checkpoint or both.
+The grown tensors are streamed by rows from the old ones and certified against them before they get a name.
+A kill at any instant leaves the old checkpoint or both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from growlm.checkpoint.format import TensorReader, TensorWriter
-from growlm.checkpoint.store import Checkpoint, CheckpointStore, Pending
+from growlm import __version__
+from growlm.checkpoint.format import FileInfo, TensorReader, TensorWriter
+from growlm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, TensorRecord
+from growlm.checkpoint.store import Checkpoint, CheckpointStore
+from growlm.checkpoint.weights import StoredWeights
+from growlm.convert.shards import partial_folder, plan_shards
 from growlm.errors import GrowthError
-from growlm.growth.apply import Kind, grow_births, grow_rows
-from growlm.growth.certify import certify, require
+from growlm.growth.apply import Kind, grow_births
+from growlm.growth.certify import require
+from growlm.growth.choose import Batch, CertificateKind, certify_as
+from growlm.growth.chunks import grow_chunks
 from growlm.growth.operators import Growth, plan_growth
-from growlm.model.parameters import Parameter, n_parameters, parameter_table
+from growlm.growth.streaming import layer_distances
+from growlm.model.parameters import n_parameters, parameter_table
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.optimizer import state_kinds, stored_name
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, STATE_BYTES
-
-CHUNK_BYTES = 2 << 20  # a few of these stay in the cache from reading to writing
-
-Batch = tuple[Tensor, Tensor]
 
 
 def grow_checkpoint(
@@ -45,7 +50,123 @@ def grow_checkpoint(
     `batch` is (tokens, targets), each (B, T), for the certificate. Raises GrowthError if the pair is
     refused or not exact as declared, DiskError if there is no room; then nothing was committed.
     """
-    manifest: Any = source.manifest
+    with open_growth(source, target, table, seed, batch) as grown:
+        store.check_space(STATE_BYTES * n_parameters(grown.growth.new))
+        with store.begin(source.manifest.step) as pending:
+            for file, names in grown.tensors.items():
+                writer = pending.writer(file, [grown.entry(name) for name in names])
+                grown.write(names, writer)
+            entry = grown.certified([pending.path(MODEL_FILE)], batch, "auto")
+            return pending.commit(**grown.fields(entry), **facts), entry
+
+
+def grow_checkpoint_apart(
+    source: Checkpoint,
+    target: ModelConfig,
+    table: GrowthTable,
+    out: Path,
+    *,
+    seed: int,
+    batch: Batch,
+    certificate: CertificateKind,
+    shard_bytes: int,
+) -> dict[str, Any]:
+    """Grow a checkpoint into the new folder `out`, in shards; its entry in the lineage.
+
+    Raises what `grow_checkpoint` does, and RecipeError if `out` is in use. After a kill or a full disk the
+    same call goes on with the next shard.
+    """
+    facts = ("recipe_hash", "data_fingerprint", "tokenizer_hash", "environment")
+    with open_growth(source, target, table, seed, batch) as grown:
+        shards = [
+            shard
+            for file, names in grown.tensors.items()
+            for shard in plan_shards([grown.entry(n) for n in names], shard_bytes, Path(file).stem)
+        ]
+        with partial_folder(out, grown.plan(), shards) as partial:
+            infos = {}
+            for shard in shards:
+                names = [name for name, _, _ in shard.entries]
+                infos[shard.file] = partial.write(shard, lambda w, names=names: grown.write(names, w))
+            weights = [
+                partial.path / shard.file for shard in shards if shard.file.startswith(Path(MODEL_FILE).stem)
+            ]
+            entry = grown.certified(weights, batch, certificate)
+            fields = grown.fields(entry) | {name: getattr(source.manifest, name) for name in facts}
+            partial.add(MANIFEST, _manifest(source, infos, fields).to_bytes())
+            partial.publish(out)
+    return entry
+
+
+@dataclass(frozen=True)
+class GrownState:
+    """A growth and the checkpoint that it grows: the tensors to write, by file, and what is said of them."""
+
+    growth: Growth
+    source: Checkpoint
+    stored: dict[Kind, StoredWeights]
+
+    @property
+    def tensors(self) -> dict[str, list[str]]:
+        """The tensors of the weights' and, if there is one, of the optimizer's file."""
+        table = parameter_table(self.growth.new)
+        files = {MODEL_FILE: list(table)}
+        moments = [kind for kind in self.stored if kind != "weight"]
+        if moments:
+            name = stored_name(self.source.manifest.tensors)
+            files[OPTIMIZER_FILE] = [
+                f"{kind}/{p.name}" for kind in moments for p in table.values() if kind in state_kinds(p, name)
+            ]
+        return files
+
+    def entry(self, name: str) -> tuple[str, torch.dtype, tuple[int, ...]]:
+        """Name, dtype and shape of a tensor to write."""
+        return name, torch.float32, parameter_table(self.growth.new)[_split(name)[1]].shape
+
+    def write(self, names: list[str], writer: TensorWriter) -> None:
+        """Grow tensors and write them, by rows."""
+        for name in names:
+            kind, parameter = _split(name)
+            record = parameter_table(self.growth.new)[parameter]
+            for rows in grow_chunks(self.growth, record, kind, self.stored[kind].read):
+                writer.write(rows)
+
+    def certified(self, files: list[Path], batch: Batch, kind: CertificateKind) -> dict[str, Any]:
+        """The entry in the lineage, with the certificate of what is in `files`. Raises GrowthError."""
+        with StoredWeights(self.growth.new, [TensorReader(path) for path in files]) as new:
+            certificate = certify_as(kind, self.growth, self.stored["weight"], new, batch)
+        require(certificate)
+        manifest = self.source.manifest
+        place = {"step": manifest.step, "stage": manifest.stage + 1, "update": manifest.updates}
+        return place | self.growth.to_dict() | {"certificate": certificate}
+
+    def fields(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """What the manifest of the grown checkpoint says, beside its files and where they come from."""
+        manifest: Any = self.source.manifest
+        kept = ("tokens", "updates", "skipped", "train_seconds", "flops")
+        return {name: getattr(manifest, name) for name in kept} | {
+            "stage": manifest.stage + 1,
+            "stage_step": 0,
+            "model": self.growth.new.to_dict(),
+            "mask": self.growth.ramp.value(0),
+            "lineage": [*manifest.lineage, entry],
+            "births": grow_births(self.growth, manifest.births, manifest.updates),
+            "guard": {},
+            "boundary": "after_growth",
+        }
+
+    def plan(self) -> dict[str, Any]:
+        """Everything that decides the bytes, for going on after a kill."""
+        files = {name: file.xxh3 for name, file in self.source.manifest.files.items()}
+        return {"growlm": __version__, "source": files} | self.growth.plan()
+
+
+@contextmanager
+def open_growth(
+    source: Checkpoint, target: ModelConfig, table: GrowthTable, seed: int, batch: Batch
+) -> Iterator[GrownState]:
+    """Plan the growth of a checkpoint and open its files. Raises GrowthError if the pair is refused."""
+    manifest = source.manifest
     if manifest.mask < 1:
         raise GrowthError(
             f"this checkpoint is inside a mask ramp (mask {manifest.mask:.2f})",
@@ -53,78 +174,31 @@ def grow_checkpoint(
             why="its new units are only partly in; growing it again would let them in at once",
             fix="train to the end of the ramp first, or name a checkpoint at the end of a stage",
         )
-    growth = plan_growth(ModelConfig(**manifest.model), target, table, seed=seed)
-    store.check_space(STATE_BYTES * n_parameters(growth.new))
-    with store.begin(manifest.step) as pending:
-        stream_weights(source, growth, pending)
-        stream_moments(source, growth, pending)
-        certificate = certify(growth, source.load(MODEL_FILE), _written(pending), *batch)
-        require(certificate)
-        entry = {
-            "step": manifest.step,
-            "stage": manifest.stage + 1,
-            "update": manifest.updates,
-            "from": growth.old.to_dict(),
-            "to": growth.new.to_dict(),
-            "operator": table.operator,
-            "depth": table.depth,
-            "ramp": growth.ramp.to_dict(),
-            "certificate": certificate,
+    kinds: tuple[Kind, ...] = ("weight", "exp_avg", "exp_avg_sq")
+    held: list[Kind] = [k for k in kinds if k == "weight" or f"{k}/embedding.weight" in manifest.tensors]
+    with ExitStack() as stack:
+        stored: dict[Kind, StoredWeights] = {
+            kind: stack.enter_context(StoredWeights.of(source, kind)) for kind in held
         }
-        path = pending.commit(
-            stage=manifest.stage + 1,
-            stage_step=0,
-            **{k: getattr(manifest, k) for k in ("tokens", "updates", "skipped", "train_seconds", "flops")},
-            model=growth.new.to_dict(),
-            mask=growth.ramp.value(0),
-            lineage=[*manifest.lineage, entry],
-            births=grow_births(growth, manifest.births, manifest.updates),
-            guard={},
-            boundary="after_growth",
-            **facts,
-        )
-    return path, entry
+        old = stored["weight"]
+        distances = layer_distances(old, batch[0]) if table.depth == "distance" else None
+        growth = plan_growth(old.config, target, table, seed=seed, distances=distances)
+        yield GrownState(growth, source, stored)
 
 
-def stream_weights(source: Checkpoint, growth: Growth, pending: Pending) -> None:
-    """Write the grown model file, tensor by tensor, rows by rows."""
-    table = parameter_table(growth.new).values()
-    entries = [(p.name, torch.float32, p.shape) for p in table]
-    with source.reader(MODEL_FILE) as reader:
-        _stream(growth, table, "weight", "", pending.writer(MODEL_FILE, entries), reader)
+def _split(name: str) -> tuple[Kind, str]:
+    """The kind and the parameter of a tensor's name in a file: `exp_avg/norm.weight`, `norm.weight`."""
+    for kind in ("exp_avg", "exp_avg_sq"):
+        if name.startswith(f"{kind}/"):
+            return kind, name.removeprefix(f"{kind}/")
+    return "weight", name
 
 
-def stream_moments(source: Checkpoint, growth: Growth, pending: Pending) -> None:
-    """Write the grown optimizer file: exp_avg, then exp_avg_sq of what the optimizer has it for."""
-    table = parameter_table(growth.new).values()
-    kinds: tuple[Kind, ...] = ("exp_avg", "exp_avg_sq")
-    with source.reader(OPTIMIZER_FILE) as reader:
-        name = stored_name(reader.names)
-        held = {kind: [p for p in table if kind in state_kinds(p, name)] for kind in kinds}
-        entries = [(f"{kind}/{p.name}", torch.float32, p.shape) for kind in kinds for p in held[kind]]
-        writer = pending.writer(OPTIMIZER_FILE, entries)
-        for kind in kinds:
-            _stream(growth, held[kind], kind, f"{kind}/", writer, reader)
-
-
-def _stream(
-    growth: Growth,
-    parameters: Iterable[Parameter],
-    kind: Kind,
-    prefix: str,
-    writer: TensorWriter,
-    reader: TensorReader,
-) -> None:
-    read: Callable[[str, int, int], Tensor] = lambda name, a, b: reader.read(prefix + name, a, b)  # noqa: E731
-    for parameter in parameters:
-        rows = parameter.shape[0]
-        step = max(1, CHUNK_BYTES // (4 * parameter.numel // rows))
-        for start in range(0, rows, step):
-            stop = min(rows, start + step)
-            writer.write(grow_rows(growth, parameter, kind, start, stop, read))
-
-
-def _written(pending: Pending) -> dict[str, Tensor]:
-    """The grown weights as they lie on the disk."""
-    with TensorReader(pending.path(MODEL_FILE)) as reader:
-        return {name: reader.read(name) for name in reader.names}
+def _manifest(source: Checkpoint, infos: dict[str, FileInfo], fields: dict[str, Any]) -> Manifest:
+    tensors = {
+        name: TensorRecord(file=file, **asdict(tensor))
+        for file, info in infos.items()
+        for name, tensor in info.tensors.items()
+    }
+    files = {file: FileRecord(bytes=info.bytes, xxh3=info.xxh3) for file, info in infos.items()}
+    return Manifest(step=source.manifest.step, created=time.time(), files=files, tensors=tensors, **fields)

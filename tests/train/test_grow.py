@@ -8,12 +8,12 @@ import torch
 
 from growlm.checkpoint.store import Checkpoint, CheckpointStore
 from growlm.errors import CheckpointError, GrowthError
+from growlm.growth import chunks
 from growlm.growth.apply import Kind, grow_births, grow_rows
 from growlm.growth.operators import plan_growth
 from growlm.model.parameters import parameter_table
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
-from growlm.train import grow
 from growlm.train.grow import grow_checkpoint
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, TrainState
 from growlm.train.supervisor import run
@@ -64,7 +64,7 @@ def test_a_streamed_growth_equals_growing_whole_tensors(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(grow, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
     store = CheckpointStore(tmp_path, keep=2)
     entry = grow_to(source, store, sizes, settings)
     grown = store.latest_valid(pytest.fail)
@@ -141,7 +141,7 @@ def test_a_growth_that_is_not_exact_as_declared_commits_nothing(
     def broken(*args: Any) -> torch.Tensor:
         return grow_rows(*args) * 1.01
 
-    monkeypatch.setattr(grow, "grow_rows", broken)
+    monkeypatch.setattr(chunks, "grow_rows", broken)
     with pytest.raises(GrowthError, match="declared exact but moved the logits") as error:
         grow_to(source, CheckpointStore(tmp_path, keep=2), *GROWTHS[0])
     assert "block 0" in error.value.where
