@@ -1,72 +1,153 @@
 """Under muP a model duplicated in every width trains on exactly as the one it came from.
 
 The multipliers of lr, weight decay, epsilon and logits are recomputed from the new width, the moments
-grow by the rule; then the two loss curves are one (scaling rules of 2203.03466, AdamW).
+grow by the rule; then the two loss curves are one (2203.03466, table 8). Every rule is needed: with any one
+of them left out the curves part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
 import pytest
 import torch
 
-from growlm.growth.operators import plan_growth
+from growlm.growth.maps import AxisMap
+from growlm.growth.operators import Growth, plan_growth
 from growlm.model.decoder import Decoder
-from growlm.model.parameters import parameter_table
-from tests.growth.tools import grown, table
-from tests.model.tiny import FAMILIES, State, batch, config, decoder
+from growlm.model.parameters import Parameter
+from growlm.recipe.schema import OptimTable
+from growlm.recipe.shape import ModelConfig
+from growlm.train.optimizer import Optimizer
+from tests.growth.tools import certificate, grown, table
+from tests.growth.training import grown_state, train
+from tests.model.tiny import FAMILIES, State, config, decoder
+
+BOUND = 1e-9
+BEFORE, AFTER = 10, 100
+TIMES = 3
 
 
-def adamw(model: Decoder) -> torch.optim.AdamW:
-    """One group per parameter, with the multipliers of its record."""
-    records = parameter_table(model.config)
-    groups = [
-        {
-            "params": [p],
-            "name": name,
-            "lr": 1e-2 * records[name].lr_mult,
-            "weight_decay": 0.1 * records[name].wd_mult,
-            "eps": 1e-3 * records[name].eps_mult,
-        }
-        for name, p in model.named_parameters()
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.95))
+def settings(name: str) -> OptimTable:
+    """An epsilon that is large enough to matter."""
+    return OptimTable.model_validate({"name": name, "lr": 1e-2, "eps": 1e-3, "weight_decay": 0.1})
 
 
-def train(model: Decoder, optimizer: torch.optim.AdamW, steps: range) -> list[float]:
-    losses = []
-    for step in steps:
-        optimizer.zero_grad()
-        loss = model.loss(*batch(model.config, seed=step))
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+@dataclass(frozen=True)
+class Small:
+    """A small model some steps into its training, and the losses that followed."""
+
+    config: ModelConfig
+    weights: State
+    moments: State
+    losses: list[float]
 
 
-def moments(optimizer: torch.optim.AdamW, key: str) -> State:
-    return {g["name"]: optimizer.state[g["params"][0]][key].clone() for g in optimizer.param_groups}
+@cache
+def small(family: str, tied: bool, name: str = "adamw") -> Small:
+    c = config(family, tied=tied, mup_base_d_model=8, init_std=0.3, logit_mult=0.5)
+    model = decoder(c, {n: w.double() for n, w in Decoder(c).init_weights(1).state_dict().items()})
+    optimizer = Optimizer(model, settings(name), {})
+    train(model, optimizer, range(1, BEFORE + 1))
+    weights = {n: w.clone() for n, w in model.state_dict().items()}
+    moments = {n: m.clone() for n, m in optimizer.state_dict().items()}
+    return Small(c, weights, moments, train(model, optimizer, range(BEFORE + 1, BEFORE + AFTER + 1)))
+
+
+def duplication(c: ModelConfig) -> Growth:
+    sizes = {axis: TIMES * getattr(c, axis) for axis in ("d_model", "n_heads", "n_kv_heads", "d_ff")}
+    return plan_growth(c, c.with_(**sizes), table(operator="clone"))
+
+
+def large(growth: Growth, source: Small, name: str = "adamw") -> tuple[Decoder, Optimizer]:
+    """The duplicated model, its optimizer with the grown state."""
+    model = decoder(growth.new, grown(growth, source.weights))
+    optimizer = Optimizer(model, settings(name), {})
+    optimizer.load_state_dict(grown_state(growth, source.moments))
+    return model, optimizer
+
+
+def parted(model: Decoder, optimizer: Optimizer, losses: list[float]) -> float:
+    """Largest difference from the small model's losses."""
+    curve = train(model, optimizer, range(BEFORE + 1, BEFORE + 1 + len(losses)))
+    return max(abs(a - b) for a, b in zip(curve, losses, strict=True))
 
 
 @pytest.mark.parametrize(("family", "tied"), FAMILIES)
 def test_duplication_keeps_the_loss_curve(family: str, tied: bool) -> None:
-    c = config(family, tied=tied, mup_base_d_model=8, init_std=0.3, logit_mult=0.5)
-    old = decoder(c, {n: w.double() for n, w in Decoder(c).init_weights(1).state_dict().items()})
-    before = adamw(old)
-    train(old, before, range(10))
+    source = small(family, tied)
+    growth = duplication(source.config)
+    assert growth.new.logit_mult == source.config.logit_mult / TIMES
+    assert abs(source.losses[-1] - source.losses[0]) > 1e-3
+    assert parted(*large(growth, source), source.losses) <= BOUND
 
-    wide = c.with_(d_model=48, n_heads=12, n_kv_heads=6, d_ff=72)
-    growth = plan_growth(c, wide, table(operator="clone"))
-    assert growth.new.logit_mult == c.logit_mult / 3
-    new = decoder(growth.new, grown(growth, dict(old.state_dict())))
-    after = adamw(new)
-    first, second = (grown(growth, moments(before, k), k) for k in ("exp_avg", "exp_avg_sq"))
-    for group in after.param_groups:
-        name = group["name"]
-        after.state[group["params"][0]] = {
-            "step": torch.tensor(10.0), "exp_avg": first[name], "exp_avg_sq": second[name],
-        }  # fmt: skip
 
-    unchanged = train(old, before, range(10, 40))
-    duplicated = train(new, after, range(10, 40))
-    assert unchanged[-1] != unchanged[0]
-    assert max(abs(a - b) for a, b in zip(unchanged, duplicated, strict=True)) < 1e-9
+def records(optimizer: Optimizer, **changes: Callable[[Parameter], float]) -> None:
+    """Break the multipliers of every parameter."""
+    optimizer.table = {
+        n: replace(p, **{field: of(p) for field, of in changes.items()}) for n, p in optimizer.table.items()
+    }
+
+
+def unscaled(growth: Growth) -> Growth:
+    """The same copies, all of them with the whole of what they copy."""
+    return replace(growth, maps={axis: AxisMap(m.source, np.ones(len(m))) for axis, m in growth.maps.items()})
+
+
+def mutated(rule: str, growth: Growth, source: Small) -> tuple[Decoder, Optimizer]:
+    if rule == "logit multiplier kept":
+        growth = replace(growth, new=growth.new.with_(logit_mult=source.config.logit_mult))
+    model, optimizer = large(growth, source)
+    if rule == "learning rate not divided":
+        records(optimizer, lr_mult=lambda p: p.lr_mult * (TIMES if p.role == "hidden" else 1))
+    elif rule == "weight decay not multiplied":
+        records(optimizer, wd_mult=lambda p: p.wd_mult / (TIMES if p.role == "hidden" else 1))
+    elif rule == "epsilon not divided":
+        records(optimizer, eps_mult=lambda p: p.eps_mult * TIMES)
+    elif rule == "moments not scaled":
+        optimizer.load_state_dict(grown_state(unscaled(growth), source.moments))
+    elif rule == "moments reset":
+        optimizer.load_state_dict({n: torch.zeros_like(m) for n, m in optimizer.state_dict().items()})
+    return model, optimizer
+
+
+RULES = (
+    *("learning rate not divided", "weight decay not multiplied", "epsilon not divided"),
+    *("moments not scaled", "moments reset", "logit multiplier kept"),
+)
+
+
+@pytest.mark.parametrize(("family", "tied"), [("llama", True), ("flm", False)])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_is_needed(rule: str, family: str, tied: bool) -> None:
+    source = small(family, tied)
+    growth = duplication(source.config)
+    assert parted(*mutated(rule, growth, source), source.losses[:20]) > 1e4 * BOUND
+
+
+@pytest.mark.parametrize(("family", "tied"), [("llama", True), ("flm", False)])
+def test_muon_follows_too_with_the_square_root_of_the_multipliers(family: str, tied: bool) -> None:
+    source = small(family, tied, "muon")
+    growth = duplication(source.config)
+    assert parted(*large(growth, source, "muon"), source.losses) <= BOUND
+    model, optimizer = large(growth, source, "muon")
+    records(optimizer, lr_mult=lambda p: p.lr_mult**2)
+    assert parted(model, optimizer, source.losses[:20]) > 1e4 * BOUND
+
+
+@pytest.mark.parametrize(("family", "tied"), FAMILIES)
+@pytest.mark.parametrize("operator", ["masked", "zero"])
+def test_what_adds_nothing_keeps_the_logit_multiplier(operator: str, family: str, tied: bool) -> None:
+    """New channels add 0 to the logits: dividing the multiplier as a duplication does would move them."""
+    source = small(family, tied)
+    c = source.config
+    d_model = c.d_model if operator == "zero" and family == "flm" else 3 * c.d_model
+    target = c.with_(d_model=d_model, n_heads=12, n_kv_heads=6, d_ff=72, logit_mult=c.logit_mult / 3)
+    growth = plan_growth(c, target, table(operator=operator))
+    assert growth.new.logit_mult == c.logit_mult
+    found = certificate(growth, source.weights, grown(growth, source.weights))
+    assert found["exact"]
+    assert max(found["max_dlogit"], abs(found["dloss"])) <= 1e-10

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
-import torch
 
+from growlm.errors import GrowthError
+from growlm.growth.apply import grow_births
 from growlm.growth.operators import Growth, plan_growth
+from growlm.recipe.schema import OptimTable
+from growlm.train.optimizer import Optimizer
 from tests.growth.tools import certificate, grown, table
-from tests.model.tiny import State, batch, config, decoder, trained
+from tests.growth.training import grown_state, train
+from tests.model.tiny import State, config, decoder, trained
 
 OLD = config("llama")
 AXES = {
@@ -49,24 +54,44 @@ def asymmetry(state: State) -> dict[str, float]:
     return {axis: ((a - b).norm() / a.norm()).item() for axis, (a, b) in pairs.items()}
 
 
+OPTIM = {n: OptimTable.model_validate({"name": n, "lr": 1e-3}) for n in ("adamw", "muon")}
+
+
+@cache
+def begun(name: str) -> tuple[State, State]:
+    """Weights and optimizer state of the small model after some steps."""
+    model = decoder(OLD, trained(OLD))
+    optimizer = Optimizer(model, OPTIM[name], {})
+    train(model, optimizer, range(1, 11), data=0)
+    return dict(model.state_dict()), optimizer.state_dict()
+
+
+LOCKED: list[dict[str, Any]] = [{}, {"moments": "reset"}]
+PARTED: list[dict[str, Any]] = [{"noise": 0.1}, {"split": 0.3}, {"moments": "asymmetric"}]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
 @pytest.mark.parametrize(
-    ("settings", "parted"), [({}, False), ({"noise": 0.1}, True), ({"split": 0.3}, True)]
+    ("settings", "parted"), [*((s, False) for s in LOCKED), *((s, True) for s in PARTED)], ids=str
 )
 def test_after_200_steps_equal_copies_are_locked_and_others_have_parted(
-    settings: dict[str, float], parted: bool
+    settings: dict[str, Any], parted: bool, name: str
 ) -> None:
+    """Noise, an uneven split and state of their own part copies; resetting all or nothing does not."""
     target = OLD.with_(d_model=32, n_heads=8, n_kv_heads=4, d_ff=48)
-    growth, new = clone(target, **settings)
-    model = decoder(growth.new, new)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
-    tokens, targets = batch(growth.new)
-    losses = []
-    for _ in range(200):
-        optimizer.zero_grad()
-        loss = model.loss(tokens, targets)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    growth = plan_growth(OLD, target, table(operator="clone", **settings))
+    weights, state = begun(name)
+    model = decoder(growth.new, grown(growth, weights))
+    optimizer = Optimizer(model, OPTIM[name], grow_births(growth, {}, 10))
+    optimizer.load_state_dict(grown_state(growth, state))
+    losses = train(model, optimizer, range(11, 211), data=0)
     assert losses[-1] < 0.5 * losses[0]
-    for axis, distance in asymmetry(model.state_dict()).items():
+    for axis, distance in asymmetry(dict(model.state_dict())).items():
         assert (distance > 1e-3) if parted else (distance < 1e-6), axis
+
+
+def test_copies_that_can_never_part_are_refused_unless_forced() -> None:
+    with pytest.raises(GrowthError, match="part"):
+        clone(AXES["ffn"], force=False)
+    for allowed in ({"force": True}, *PARTED):
+        clone(AXES["ffn"], **{"force": False} | allowed)
