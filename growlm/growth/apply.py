@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,7 +81,7 @@ def _gather(
     by_row, by_column = _factors(growth, parameter, kind)
     mean = growth.pads == "mean" and parameter.writes_residual and kind == "weight"
     stop = start + len(out)
-    for a, b in _runs_of(rows.source[start:stop], by_row[start:stop]):
+    for a, b in _runs_of(rows.source[start:stop], by_row[start:stop], rows.is_copy[start:stop]):
         place, first = start + a, int(rows.source[start + a])
         if first == NEW and not (mean and parameter.axes[0] == "d_model"):
             continue
@@ -146,10 +146,12 @@ def _place_columns(old: Tensor, columns: AxisMap, scale: NDArray[np.float64], ou
             torch.mul(piece, factor, out=out[:, a:b])
 
 
-def _runs_of(source: NDArray[np.int64], factor: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Runs (start, stop) of consecutive old indices, or of NEW ones, under one factor."""
+def _runs_of(source: NDArray[np.int64], *same: NDArray[Any]) -> list[tuple[int, int]]:
+    """Runs (start, stop) of consecutive old indices, or of NEW ones, along which every `same` is."""
     step = np.where(source[:-1] == NEW, 0, 1)
-    breaks = (np.diff(source) != step) | (np.diff(factor) != 0)
+    breaks = np.diff(source) != step
+    for values in same:
+        breaks |= values[1:] != values[:-1]
     edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(source)]
     return list(pairwise(edges))
 

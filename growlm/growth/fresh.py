@@ -71,7 +71,7 @@ def add_noise(growth: Growth, parameter: Parameter, rows: Tensor, start: int) ->
     one, other = (_index(i) for i in growth.maps[axis].pairs())
     pairs = rows[:, one].shape[1]
     drawn = normal_rows(growth.seed, f"{parameter.name}/noise", (len(rows), pairs), start)
-    size = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float32)
+    size = torch.linalg.vector_norm(rows, dim=1, keepdim=True).to(drawn.dtype)
     drawn.mul_(size.mul_(noise / rows.shape[1] ** 0.5))
     if rows.dtype in DIGITS:
         rows[:, one], rows[:, other] = _cancelling(rows[:, one], rows[:, other], drawn)
@@ -91,12 +91,15 @@ def _index(index: NDArray[np.int64]) -> slice | Tensor:
 def _cancelling(one: Tensor, other: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """(one + n, other - n) in 16 bit with the sum unchanged to the last bit, for equal halves of a weight.
 
-    Both are multiples of half the last digit of the sum, and none is larger than the sum: then each fits.
+    Both become multiples of half the last digit of the sum. The larger is rounded to 16 bit; the smaller,
+    which is what remains, then needs no more digits than it has.
     """
     total = one.float() + other.float()
     power = (total.view(torch.int32) & 0x7F800000).view(torch.float32)  # 2^exponent of the sum
     rounder = power * (1.5 * 2.0 ** (23 - DIGITS[one.dtype]))  # adding and subtracting it rounds
     limit = total.abs() / 2
     steps = noise.clamp(-limit, limit) + rounder - rounder
-    first = (one.float() + steps).to(one.dtype)
-    return first, (total - first.float()).to(one.dtype)
+    larger = (one.float() + steps.abs().copysign(total)).to(one.dtype)
+    smaller = (total - larger.float()).to(one.dtype)
+    grows = steps * total >= 0
+    return torch.where(grows, larger, smaller), torch.where(grows, smaller, larger)

@@ -12,7 +12,7 @@ from growlm.recipe.families import FAMILIES
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
-AXES = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers", "vocab_size")
+AXES = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers", "vocab_size", "max_positions")
 FIXED = ("family", "tied", "rope_theta", "xpos_scale_base", "rotary_share", "mup_base_d_model")
 WITHOUT_HEAD_DIM = ("net2net", "fpi", "aki", "staged", "rms", "shrink_perturb", "ligo")
 COPIES = ("clone", "lemon", "net2net", "fpi", "staged", "rms")
@@ -68,7 +68,7 @@ def _fixed(old: ModelConfig, new: ModelConfig, _: GrowthTable) -> Iterator[Refus
 
 def _never_shrinks(old: ModelConfig, new: ModelConfig, _: GrowthTable) -> Iterator[Refusal]:
     for axis in AXES:
-        before, after = getattr(old, axis), getattr(new, axis)
+        before, after = getattr(old, axis) or 0, getattr(new, axis) or 0
         if after < before:
             what = f"{axis} {after} is smaller than the {before} it grows from"
             yield Refusal(axis, what, "growth only adds units", f"write {before} or more")

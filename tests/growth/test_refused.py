@@ -13,7 +13,13 @@ from tests.model.tiny import config, trained
 
 REFUSED: list[tuple[str, dict[str, Any], str, str, str]] = [
     # family, changes, operator, reason, fix
-    ("flm", {"d_model": 24}, "zero", "mean that LayerNorm subtracts", '"masked" (any size) or "clone"'),
+    (
+        "flm",
+        {"d_model": 24},
+        "zero",
+        "mean that LayerNorm subtracts",
+        '"masked" or "lemon" (any size), or "clone"',
+    ),
     ("llama", {"d_model": 24}, "clone", "copied equally often", 'write d_model = 32, or operator = "masked"'),
     ("llama", {"d_model": 12}, "masked", "only adds units", "write 16 or more"),
     ("llama", {"d_ff": 23}, "zero", "only adds units", "write 24 or more"),
@@ -21,7 +27,14 @@ REFUSED: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("llama", {"vocab_size": 49}, "masked", "only adds units", "write 50 or more"),
     ("llama", {"n_kv_heads": 1}, "masked", "only adds units", "write 2 or more"),
     ("llama", {"n_kv_heads": 4}, "clone", "group is kept whole", "write n_heads = 8"),
-    ("llama", {"head_dim": 8}, "masked", "rotary frequencies", "grow n_heads"),
+    ("llama", {"head_dim": 8}, "fpi", "each rotary pair and its frequency", "grow n_heads"),
+    ("llama", {"head_dim": 6}, "clone", "every pair is copied equally often", "write head_dim = 8"),
+    ("llama", {"head_dim": 5}, "masked", "come in rotary pairs", "keep head_dim = 4"),
+    ("llama", {"head_dim": 2}, "masked", "only added", "keep head_dim = 4"),
+    ("qwen3", {"head_dim": 8}, "masked", "norm of each head", "grow n_heads"),
+    ("neox", {"head_dim": 8}, "masked", "only a part of each head is rotated", "grow n_heads"),
+    ("llama", {"d_model": 32, "d_ff": 72}, "staged", "same whole factor", 'operator = "clone"'),
+    ("llama", {"d_ff": 36}, "staged", "same whole factor", "write the same multiple everywhere"),
     ("llama", {"rope_theta": 1e6}, "masked", "were trained with it", "keep rope_theta"),
     ("llama", {"tied": False}, "masked", "were trained with it", "keep tied"),
     ("llama", {"family": "flm"}, "masked", "were trained with it", "keep family"),
@@ -40,12 +53,49 @@ def test_refused_with_the_reason_and_what_can(
     assert fix in error.value.fix
 
 
-@pytest.mark.parametrize("operator", ["masked", "clone"])
+@pytest.mark.parametrize("operator", ["masked", "lemon", "clone"])
 def test_what_zero_refuses_the_operators_it_names_can_do(operator: str) -> None:
     c = config("flm")
     growth = plan_growth(c, c.with_(d_model=32), table(operator=operator))
     old = trained(c)
     assert certificate(growth, old, grown(growth, old))["max_dlogit"] <= 1e-10
+
+
+@pytest.mark.parametrize(
+    ("depth", "before", "after", "fix"),
+    [
+        ("stack", 0, 2, 'depth = "random"'),
+        ("zero_block", 0, 2, 'depth = "random"'),
+        ("midas", 2, 5, "write at most 4"),
+        ("lidas", 2, 5, "write at most 4"),
+        ("gradual", 2, 5, "write at most 4"),
+        ("solar", 2, 5, "write at most 4"),
+    ],
+)
+def test_depths_out_of_reach(depth: str, before: int, after: int, fix: str) -> None:
+    c = config("llama", n_layers=before)
+    with pytest.raises(GrowthError) as error:
+        plan_growth(c, c.with_(n_layers=after), table(depth=depth))
+    assert fix in error.value.fix
+
+
+@pytest.mark.parametrize("operator", ["clone", "lemon", "fpi", "staged", "rms"])
+def test_copies_that_can_never_part_are_refused_unless_forced(operator: str) -> None:
+    c = config("llama")
+    target = c.with_(d_ff=48)
+    even = {"operator": operator, "noise": 0.0, "split": 0.5, "moments": "grow"}
+    with pytest.raises(GrowthError, match="never part"):
+        plan_growth(c, target, table(**even, force=False))
+    plan_growth(c, target, table(**even, force=True))
+    plan_growth(c, target, table(**even | {"noise": 0.1}, force=False))
+    plan_growth(c, target, table(**even | {"moments": "asymmetric"}, force=False))
+    plan_growth(c, c.with_(n_layers=4), table(**even, force=False))  # nothing is copied in width
+
+
+def test_ligo_learns_its_own_mixture_of_blocks() -> None:
+    c = config("llama")
+    with pytest.raises(GrowthError, match="mixtures of blocks"):
+        plan_growth(c, c.with_(n_layers=4), table(operator="ligo", depth="interpose"))
 
 
 def test_zero_padding_a_layer_norm_would_really_move_the_logits() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from growlm.growth.apply import Kind, grow_rows, new_entries
 from growlm.growth.certify import certify
 from growlm.growth.operators import Growth, plan_growth
-from growlm.model.parameters import Parameter, parameter_table
+from growlm.model.parameters import Parameter, family_of, parameter_table
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from tests.model.tiny import State, batch
@@ -53,15 +53,26 @@ def everything(c: ModelConfig, *, multiple: bool) -> ModelConfig:
     )
 
 
+def reachable(c: ModelConfig, operator: str) -> ModelConfig:
+    """Every axis that `operator` can grow, to a size that it can reach."""
+    if operator == "staged":
+        sizes = {a: 2 * getattr(c, a) for a in ("d_model", "n_heads", "n_kv_heads", "d_ff")}
+        return c.with_(**sizes, vocab_size=c.vocab_size + 9)
+    target = everything(c, multiple=operator == "clone")
+    if operator == "zero" and family_of(c).norm == "layer":
+        target = target.with_(d_model=c.d_model)
+    return target.with_(n_layers=c.n_layers) if operator == "ligo" else target
+
+
 def all_growths(c: ModelConfig) -> list[Growth]:
-    """Every exact way to grow every axis of `c`; zero leaves d_model alone under LayerNorm."""
+    """Every exact way to grow every axis of `c`."""
     growths = []
-    for operator in ("masked", "zero", "clone"):
-        target = everything(c, multiple=operator == "clone")
-        if operator == "zero" and c.family == "flm":
-            target = target.with_(d_model=c.d_model)
+    for operator in ("masked", "zero", "clone", "lemon", "staged"):
+        target = reachable(c, operator)
+        if operator == "lemon" and family_of(c).norm == "layer":
+            target = target.with_(d_model=2 * c.d_model)  # units that hold the mean take part of the gradient
         growths += [
-            plan_growth(c, target, table(operator=operator, depth=depth))
-            for depth in ("masked", "zero_block")
+            plan_growth(c, target, table(operator=operator, depth=depth, split=0.5))
+            for depth in ("masked", "zero_block", "identity")
         ]
     return growths
