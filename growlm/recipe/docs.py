@@ -37,9 +37,12 @@ each difference belongs to one of three classes (the whole table is `growlm/reci
   and mixture of later stages.
 - **flag**, needs `--accept-changes` and is logged: `optim`, `schedule`, `guard`, `train.precision` and
   `train.threads`, the current stage's `tokens`, `lr` and micro-batch; later shapes and growth.
-- **forbidden**, exit 78: `seed`, `model`, shapes and growth so far, and what decides which text a begun
-  stage draws: its batch, context and mixture, and the shortest and longest context of the whole run. Put
-  such a change into a new stage.
+- **forbidden**, exit 78: `seed`, `model`, `optim.name`, shapes and growth so far, and what decides which text
+  a begun stage draws: its batch, context and mixture, and the shortest and longest context of the whole
+  run. Put such a change into a new stage.
+
+Paths may change; what lies there may not: data and `init` are known by their hashes, and others need
+`--accept-changes`. Once a run has a checkpoint it no longer needs `init`.
 """
 
 

@@ -63,8 +63,9 @@ class Initial:
     def _keeps_moments(self, optimizer: Optimizer) -> bool:
         """Whether the checkpoint has what this optimizer remembers, and nothing else."""
         assert self.checkpoint is not None
-        tensors = self.checkpoint.manifest.tensors.items()
-        return {name for name, t in tensors if t.file == OPTIMIZER_FILE} == optimizer.state_dict().keys()
+        files = self.checkpoint.shards(OPTIMIZER_FILE)
+        held = {name for name, t in self.checkpoint.manifest.tensors.items() if t.file in files}
+        return held == optimizer.state_dict().keys()
 
 
 def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:

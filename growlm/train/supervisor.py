@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from growlm.checkpoint.lock import RunLock
+from growlm.checkpoint.manifest import MANIFEST
 from growlm.checkpoint.store import CheckpointStore
 from growlm.errors import CheckpointError, Preempted, RecipeError
 from growlm.model.parameters import n_parameters
@@ -47,7 +48,7 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
     the run cannot follow; other GrowLMErrors.
     """
     check_recipe(recipe)
-    if any(folder.glob("step-*")):
+    if (folder / MANIFEST).is_file() or any(folder.glob("step-*")):
         raise RecipeError(
             "this is a folder of checkpoints, not of a run",
             where=str(folder),

@@ -163,6 +163,13 @@ def test_text_of_another_tokenizer_is_refused(recipe: MakeRecipe, earlier: Path,
     assert not (tmp_path / "run").exists()
 
 
+def test_a_checkpoint_is_not_taken_for_a_run(recipe: MakeRecipe, earlier: Path) -> None:
+    for folder in (grown(earlier), grown(earlier).parent):
+        with pytest.raises(RecipeError, match="folder of checkpoints") as caught:
+            run(recipe(MASKED), folder)
+        assert f'write init = "{folder}"' in caught.value.fix
+
+
 def test_nothing_there_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint here"):
         run(recipe(MASKED, f"init={tmp_path / 'none'}"), tmp_path / "run")
