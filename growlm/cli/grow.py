@@ -1,62 +1,177 @@
-"""`growlm grow`: grow one checkpoint into another, certified, without training."""
+"""`growlm grow`: grow a model into a larger one, certified, without training."""
 
 from __future__ import annotations
 
 import json
+import re
+import textwrap
+import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from growlm.errors import RecipeError
+
+Json = dict[str, Any]
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
 
 def grow(
-    source: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or one checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="Folder that gets the grown checkpoint.")],
-    d_model: Annotated[int | None, typer.Option(min=1, help="New residual width.")] = None,
-    n_heads: Annotated[int | None, typer.Option(min=1, help="New number of query heads.")] = None,
-    n_kv_heads: Annotated[int | None, typer.Option(min=1, help="New number of key/value heads.")] = None,
-    d_ff: Annotated[
-        int | None, typer.Option(min=1, help="New hidden width of the feed-forward layer.")
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SRC", help="Run, checkpoint or Hugging Face folder; a recipe for --dry-run."),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZES|RECIPE",
+            help="New sizes as width=2x,depth=1.5x or d_model=1152,n_layers=45; or recipe.toml[:STAGE].",
+        ),
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for the grown model, of the same kind.")
     ] = None,
-    n_layers: Annotated[int | None, typer.Option(min=1, help="New number of blocks.")] = None,
-    vocab_size: Annotated[int | None, typer.Option(min=1, help="New number of token ids.")] = None,
-    operator: Annotated[str, typer.Option(help="Width: masked, zero or clone.")] = "masked",
-    depth: Annotated[str, typer.Option(help="Depth: masked, zero_block, stack or interpose.")] = "zero_block",
-    ramp_steps: Annotated[int, typer.Option(help="Steps over which masks go 0 -> 1 in training.")] = 100,
-    noise: Annotated[float, typer.Option(help="clone: paired noise on the copies.")] = 0.1,
-    split: Annotated[float, typer.Option(help="clone: share of the first copy.")] = 0.5,
-    certify: Annotated[str, typer.Option(help="Precision of the certificate: fp32 or fp64.")] = "fp32",
+    operator: Annotated[str | None, typer.Option(help="How width grows (docs/operators.md).")] = None,
+    depth: Annotated[str | None, typer.Option(help="How layers are added (docs/operators.md).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any setting of [stages.growth]: --set noise=0.05.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Prepared data for the certificate; random tokens without it.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of new weights.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn.")] = 1,
+    certificate: Annotated[
+        str, typer.Option(help="auto, full, streaming (block by block) or sampled (probes).")
+    ] = "auto",
+    shard_size: Annotated[str, typer.Option(help="Largest size of a file.")] = "5GB",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be written, and what it takes; write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Grow a checkpoint to a larger shape and certify that it still computes the same."""
-    from growlm.train.restore import grow_offline
+    """Grow a model to a larger shape and certify that it still computes the same.
 
-    sizes = {
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "n_kv_heads": n_kv_heads,
-        "d_ff": d_ff,
-        "n_layers": n_layers,
-        "vocab_size": vocab_size,
-    }
-    settings = {
-        "operator": operator,
-        "depth": depth,
-        "ramp_steps": ramp_steps,
-        "noise": noise,
-        "split": split,
-        "certify": certify,
-    }
-    asked = {name: size for name, size in sizes.items() if size is not None}
-    entry = grow_offline(source, out, asked, settings, data=data, seed=seed)
-    if as_json:
-        typer.echo(json.dumps(entry))
+    The same command continues after a kill. Peak memory is 500 MB and twice the largest tensor.
+    """
+    settings = _settings(set_ or [], operator=operator, depth=depth)
+    if dry_run:
+        plans = _dry_runs(source, to, settings, out, seed)
+        typer.echo(json.dumps({"growths": plans}) if as_json else "\n\n".join(map(_plan_text, plans)))
         return
+    if not to or out is None:
+        raise RecipeError(
+            "a growth needs what to grow to and where to write it",
+            fix="e.g. growlm grow SRC --to width=2x --operator clone --out DST",
+        )
+    if certificate not in ("auto", "full", "streaming", "sampled"):
+        raise RecipeError(
+            f"there is no certificate {certificate!r}",
+            where="--certificate",
+            fix="write auto, full, streaming or sampled",
+        )
+    from growlm.train.offline import grow_offline
+
+    entry = grow_offline(
+        source,
+        to,
+        settings,
+        out,
+        data=data,
+        seed=seed,
+        certificate=certificate,
+        shard_bytes=_bytes(shard_size),
+    )
+    typer.echo(json.dumps(entry | {"path": str(out)}) if as_json else _done_text(entry, out))
+
+
+def _settings(texts: list[str], **flags: str | None) -> Json:
+    """Settings of a growth from `name=value` texts and flags. Raises RecipeError for another text."""
+    settings: Json = {name: value for name, value in flags.items() if value is not None}
+    for text in texts:
+        name, equals, raw = (part.strip() for part in text.partition("="))
+        if not (name and equals and raw):
+            raise RecipeError(
+                "a setting is a name and a value", where=f"--set {text}", fix="--set noise=0.05"
+            )
+        try:
+            settings[name] = tomllib.loads(f"value = {raw}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError):
+            settings[name] = raw
+    return settings
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise RecipeError(f"{text!r} is not a size of a file", where="--shard-size", fix="--shard-size 5GB")
+    return max(1, int(float(match[1]) * _UNITS[(match[2] or "").upper()]))
+
+
+def _dry_runs(source: Path, to: str, settings: Json, out: Path | None, seed: int) -> list[Json]:
+    """The plan of one growth, or of every growth of a recipe."""
+    from growlm.convert.estimate import dry_run, measured_rate
+    from growlm.train.offline import plans_of
+
+    folder = next(p for p in ((out or Path()).absolute(), *(out or Path()).absolute().parents) if p.is_dir())
+    return [
+        dry_run(growth, dtype=dtype, with_state=state, rate=measured_rate(growth, dtype, folder))
+        for growth, dtype, state in plans_of(source, to, settings, seed)
+    ]
+
+
+def _done_text(entry: Json, out: Path) -> str:
     c = entry["certificate"]
-    typer.echo(f"grown checkpoint: {entry['path']}")
-    typer.echo(f"max |dlogit| {c['max_dlogit']:.3g}   |dloss| {abs(c['dloss']):.3g}   ({c['precision']})")
-    typer.echo("exact" if c["exact"] else "not exact, by design of the operator")
+    how = f"{c['kind']}, {c['precision']}"
+    moved = (
+        f"max |dlogit| {c['max_dlogit']:.3g}   |dloss| {abs(c['dloss']):.3g}   ({how})"
+        if "max_dlogit" in c
+        else f"largest error of a probe {c['max_error']:.3g}, in {c['worst']}   ({how})"
+    )
+    return f"grown: {out}\n{moved}\n{'exact' if c['exact'] else 'not exact, by design of the operator'}"
+
+
+def _plan_text(plan: Json) -> str:
+    """A plan in lines; `--json` lists the tensors of every block."""
+    from growlm.checkpoint.disk import human_bytes
+    from growlm.train.console import count
+
+    old, new = plan["parameters"]
+    exact = "exact" if plan["exact"] else "not exact"
+    outside = [t for t in plan["tensors"] if not t["name"].startswith("blocks.")]
+    block = [t for t in plan["tensors"] if t["name"].startswith("blocks.0.")]
+    blocks = [
+        f"{i}<-{source if source >= 0 else 'none'}{'' if start == 'kept' else f' {start}'}"
+        for i, (source, start) in enumerate(plan["layers"])
+    ]
+    return "\n".join(
+        [
+            f"{count(old)} -> {count(new)} parameters by {plan['operator']} / {plan['depth']} ({exact})",
+            f"  writes {human_bytes(plan['bytes'])} in about {_duration(plan['seconds'])}"
+            f" at {plan['rate'] / 1e6:,.0f} MB/s; needs at most {human_bytes(plan['peak_memory'])} of memory",
+            f"  {plan['certificate']} certificate: {human_bytes(plan['certificate_memory'])} of memory",
+            *map(_tensor_text, outside),
+            "  every block, by the example of the first:",
+            *map(_tensor_text, block),
+            *textwrap.wrap(f"blocks: {', '.join(blocks)}", 108, initial_indent="  ", subsequent_indent="  "),
+        ]
+    )
+
+
+def _tensor_text(tensor: Json) -> str:
+    from growlm.checkpoint.disk import human_bytes
+
+    shape = " x ".join(map(str, tensor["shape"]))
+    source = f"from {tensor['from']}: {tensor['how']}" if tensor["from"] else tensor["how"]
+    return f"    {tensor['name']:<30} {shape:>16} {human_bytes(tensor['bytes']):>10}  {source}"
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -7,7 +7,7 @@ A kill at any instant leaves the old checkpoint or both.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +26,8 @@ from growlm.growth.apply import Kind, grow_births
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, certify_as
 from growlm.growth.chunks import grow_chunks
-from growlm.growth.operators import Growth, plan_growth
-from growlm.growth.streaming import layer_distances
+from growlm.growth.operators import Growth
+from growlm.growth.prepare import prepare_growth
 from growlm.model.parameters import n_parameters, parameter_table
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
@@ -44,13 +44,15 @@ def grow_checkpoint(
     seed: int,
     batch: Batch,
     facts: dict[str, Any],
+    batches: Iterable[Batch] | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Grow a checkpoint into `target`'s shape and commit it to `store`; its path and entry in the lineage.
 
-    `batch` is (tokens, targets), each (B, T), for the certificate. Raises GrowthError if the pair is
-    refused or not exact as declared, DiskError if there is no room; then nothing was committed.
+    `batch` is (tokens, targets), each (B, T), for the certificate; `batches` are for operators that learn.
+    Raises GrowthError if the pair is refused or not exact as declared, DiskError if there is no room; then
+    nothing was committed.
     """
-    with open_growth(source, target, table, seed, batch) as grown:
+    with open_growth(source, target, table, seed=seed, batch=batch, batches=batches) as grown:
         store.check_space(STATE_BYTES * n_parameters(grown.growth.new))
         with store.begin(source.manifest.step) as pending:
             for file, names in grown.tensors.items():
@@ -68,6 +70,7 @@ def grow_checkpoint_apart(
     *,
     seed: int,
     batch: Batch,
+    batches: Iterable[Batch] | None,
     certificate: CertificateKind,
     shard_bytes: int,
 ) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def grow_checkpoint_apart(
     same call goes on with the next shard.
     """
     facts = ("recipe_hash", "data_fingerprint", "tokenizer_hash", "environment")
-    with open_growth(source, target, table, seed, batch) as grown:
+    with open_growth(source, target, table, seed=seed, batch=batch, batches=batches) as grown:
         shards = [
             shard
             for file, names in grown.tensors.items()
@@ -163,7 +166,13 @@ class GrownState:
 
 @contextmanager
 def open_growth(
-    source: Checkpoint, target: ModelConfig, table: GrowthTable, seed: int, batch: Batch
+    source: Checkpoint,
+    target: ModelConfig,
+    table: GrowthTable,
+    *,
+    seed: int,
+    batch: Batch,
+    batches: Iterable[Batch] | None,
 ) -> Iterator[GrownState]:
     """Plan the growth of a checkpoint and open its files. Raises GrowthError if the pair is refused."""
     manifest = source.manifest
@@ -180,9 +189,7 @@ def open_growth(
         stored: dict[Kind, StoredWeights] = {
             kind: stack.enter_context(StoredWeights.of(source, kind)) for kind in held
         }
-        old = stored["weight"]
-        distances = layer_distances(old, batch[0]) if table.depth == "distance" else None
-        growth = plan_growth(old.config, target, table, seed=seed, distances=distances)
+        growth = prepare_growth(stored["weight"], target, table, seed=seed, tokens=batch[0], batches=batches)
         yield GrownState(growth, source, stored)
 
 
