@@ -48,6 +48,8 @@ def grow_rows(
         moments = torch.zeros(shape, dtype=dtype)
         _gather(growth, parameter, kind, start, read, moments)
         return _forget_copies(growth, parameter, start, moments)
+    if growth.learned is not None:
+        return growth.learned[parameter.name][start:stop].to(dtype)
     if layer.start == "zero" and parameter.writes_residual:
         return torch.zeros(shape, dtype=dtype)
     if layer.start == "identity":

@@ -11,13 +11,15 @@ rotary pairs keep their frequencies; new tokens and positions are initialised by
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from growlm.errors import GrowthError
 from growlm.growth.operators import Growth
 from growlm.growth.weights import Weights
 from growlm.model.decoder import Decoder
@@ -108,6 +110,25 @@ def stacked(weights: Weights) -> State:
             layers = [_wide(weights.read(p.at_layer(i))) for i in range(weights.config.n_layers)]
             tensors[name] = torch.stack(layers)
     return tensors
+
+
+def with_learned(
+    growth: Growth, old: Weights, batches: Iterable[tuple[Tensor, Tensor]] | None, **settings: Any
+) -> Growth:
+    """The growth with the weights that `learn` finds, if it is one by `ligo`; any other as it is.
+
+    Raises GrowthError if there is nothing to learn from.
+    """
+    if growth.table.operator != "ligo":
+        return growth
+    if batches is None:
+        raise GrowthError(
+            "operator ligo has nothing to learn from",
+            where="growth.operator",
+            why=f"it learns its maps in {growth.table.learn_steps} steps on text",
+            fix="name prepared data: --data FOLDER",
+        )
+    return replace(growth, learned=learn(growth, old, batches, **settings))
 
 
 def learn(

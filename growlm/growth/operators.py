@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xxhash
+from torch import Tensor
 
 from growlm.errors import GrowthError
 from growlm.growth.depth import LayerSource, plan_layers
@@ -24,7 +26,8 @@ from growlm.recipe.shape import ModelConfig
 class Growth:
     """Everything that says how a checkpoint of `old` becomes one of `new`.
 
-    `gain_scale` multiplies norm gains (zero-padded statistics); `seed` draws what is new.
+    `gain_scale` multiplies norm gains (zero-padded statistics); `seed` draws what is new; `learned` are the
+    grown weights, all of them, where an operator has learned them (`ligo`).
     """
 
     old: ModelConfig
@@ -36,6 +39,7 @@ class Growth:
     gain_scale: float
     exact: bool
     seed: int
+    learned: Mapping[str, Tensor] | None = None
 
     @property
     def width(self) -> Width:
@@ -84,10 +88,14 @@ class Growth:
     def plan(self) -> dict[str, Any]:
         """Everything that decides the grown bytes, beside the old ones, in plain JSON types."""
         layers = [[layer.source, layer.start] for layer in self.layers]
+        learned = xxhash.xxh3_64()
+        for tensor in (self.learned or {}).values():
+            learned.update(tensor.numpy().tobytes())
         return self.to_dict() | {
             "settings": self.table.model_dump(),
             "seed": self.seed,
             "layers": layers,
+            "learned": learned.hexdigest(),
         }
 
 
