@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor
 
 from growlm import __version__
-from growlm.checkpoint.format import TensorWriter
 from growlm.convert.dialect import ForeignTensor
 from growlm.convert.folder import CONFIG, INDEX, FolderWeights, read_json
 from growlm.convert.folding import folded, foldings
 from growlm.convert.shards import Entry, PartialFolder, Shard, partial_folder, plan_shards
+from growlm.convert.write import fill, index_of, to_json
 from growlm.errors import GrowthError
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, certify_as
@@ -55,22 +56,23 @@ def grow_folder(
     factors = foldings(growth.new, source.dialect, source.dtype("embedding.weight"))
     tensors = {tensor.name: tensor for tensor in source.dialect.tensors(stored)}
     shards = plan_shards([_entry(growth, source, t) for t in tensors.values()], shard_bytes)
-    with partial_folder(out, _plan(source, growth), shards) as partial:
+    rows = partial(_rows, growth, source, factors)
+    with partial_folder(out, _plan(source, growth), shards) as folder:
         files = {}
         for shard in shards:
-            info = partial.write(shard, lambda w, s=shard: _fill(growth, source, tensors, factors, s, w))
+            info = folder.write(shard, lambda w, s=shard: fill(w, s, tensors, growth.new, rows))
             files[shard.file] = {"bytes": info.bytes, "xxh3": info.xxh3}
-        _add_companions(source, partial, stored, shards)
+        _add_companions(source, folder, stored, shards)
         entry = growth.to_dict() | {"files": files}
-        with FolderWeights(partial.path) as grown:
+        with FolderWeights(folder.path) as grown:
             new = (
                 grown if certificate == "streaming" or not factors else _Unfolded(grown, growth.new, factors)
             )
             entry["certificate"] = certify_as(certificate, growth, source, new, batch)
         require(entry["certificate"])
         lineage = [*_lineage(source.folder), entry]
-        partial.add(GROWTH, json.dumps({"lineage": lineage}, indent=1).encode())
-        partial.publish(out)
+        folder.add(GROWTH, json.dumps({"lineage": lineage}, indent=1).encode())
+        folder.publish(out)
     return entry
 
 
@@ -96,39 +98,12 @@ def _entry(growth: Growth, source: Weights, tensor: ForeignTensor) -> Entry:
     return tensor.name, source.dtype("embedding.weight" if fresh else growth.source_name(part)), tensor.shape
 
 
-def _fill(
-    growth: Growth,
-    source: Weights,
-    tensors: Mapping[str, ForeignTensor],
-    factors: Mapping[str, float],
-    shard: Shard,
-    writer: TensorWriter,
-) -> None:
-    """Grow and write every tensor of a shard: plain ones in pieces, packed ones whole."""
-    for name, dtype, _ in shard.entries:
-        tensor, parts = tensors[name], []
-        for part in tensor.parts:
-            factor = factors.get(part, 1.0)
-            chunks = (
-                rows.to(dtype) if factor == 1 else (rows * factor).to(dtype)
-                for rows in grow_chunks(growth, parameter_table(growth.new)[part], "weight", source.read)
-            )
-            if tensor.pack is None:
-                for rows in chunks:
-                    writer.write(rows)
-            else:
-                parts.append(_whole(parameter_table(growth.new)[part].shape, dtype, chunks))
-        if tensor.pack is not None:
-            writer.write(tensor.pack(parts))
-
-
-def _whole(shape: tuple[int, ...], dtype: torch.dtype, chunks: Iterable[Tensor]) -> Tensor:
-    """Rows put together without holding them twice."""
-    out, at = torch.empty(shape, dtype=dtype), 0
-    for rows in chunks:
-        out[at : at + len(rows)] = rows
-        at += len(rows)
-    return out
+def _rows(
+    growth: Growth, source: Weights, factors: Mapping[str, float], part: str, dtype: torch.dtype
+) -> Iterator[Tensor]:
+    """The rows of a grown parameter as they are stored: multipliers folded in."""
+    for rows in grow_chunks(growth, parameter_table(growth.new)[part], "weight", source.read):
+        yield (rows * factors[part] if part in factors else rows).to(dtype)
 
 
 def _plan(source: FolderWeights, growth: Growth) -> dict[str, Any]:
@@ -142,27 +117,21 @@ def _plan(source: FolderWeights, growth: Growth) -> dict[str, Any]:
 
 
 def _add_companions(
-    source: FolderWeights, partial: PartialFolder, stored: ModelConfig, shards: list[Shard]
+    source: FolderWeights, folder: PartialFolder, stored: ModelConfig, shards: list[Shard]
 ) -> None:
     """config.json, the index, and what stays as it was."""
     kept = {key: value for key, value in source.config_json.items() if key not in _NOT_OURS}
-    partial.add(CONFIG, _json(kept | source.dialect.write_config(stored)))
+    folder.add(CONFIG, to_json(kept | source.dialect.write_config(stored)))
     if len(shards) > 1:
-        weight_map = {name: shard.file for shard in shards for name, _, _ in shard.entries}
-        total = sum(shard.bytes for shard in shards)
-        partial.add(INDEX, _json({"metadata": {"total_size": total}, "weight_map": weight_map}))
+        folder.add(INDEX, to_json(index_of(shards)))
     for path in sorted(source.folder.iterdir()):
         if path.suffix in COMPANIONS and path.name not in _REMADE and path.is_file():
-            partial.add(path.name, path.read_bytes())
+            folder.add(path.name, path.read_bytes())
 
 
 def _lineage(folder: Path) -> list[Any]:
     """The growths that a folder has been through already."""
     return read_json(folder / GROWTH)["lineage"] if (folder / GROWTH).is_file() else []
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 class _Unfolded:
