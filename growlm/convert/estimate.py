@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from growlm.checkpoint.disk import disk_errors
 from growlm.checkpoint.format import TensorWriter
 from growlm.growth.apply import grow_rows
 from growlm.growth.choose import affordable
+from growlm.growth.chunks import one_thread
 from growlm.growth.depth import FRESH
+from growlm.growth.maps import AxisMap
 from growlm.growth.operators import Growth
 from growlm.model.parameters import Parameter, n_parameters, parameter_table
-from growlm.plan.memory import memory_bytes
 
 OVERHEAD = 500_000_000  # bytes: Python, torch and the chunks on their way
-PROBE_BYTES = 64 << 20
+PROBE_BYTES = 16 << 20
 STATE_BYTES = 8  # per parameter: two fp32 moments
 
 Json = dict[str, Any]
@@ -31,12 +33,17 @@ def dry_run(growth: Growth, *, dtype: torch.dtype, with_state: bool, rate: float
     `dtype` is that of the weights; `with_state` adds two fp32 moments for each of them.
     """
     per_weight = dtype.itemsize + (STATE_BYTES if with_state else 0)
-    tensors = [_tensor(growth, p, p.numel * per_weight) for p in parameter_table(growth.new).values()]
+    changes = {axis: _change(mapping) for axis, mapping in growth.maps.items()}
+    tensors = []
+    for p in parameter_table(growth.new).values():
+        source, how = _source(growth, p, changes)
+        size = p.numel * per_weight
+        tensors.append({"name": p.name, "shape": list(p.shape), "from": source, "how": how, "bytes": size})
     total = sum(t["bytes"] for t in tensors)
     largest = max(p.numel for p in parameter_table(growth.new).values()) * (
         4 if with_state else dtype.itemsize
     )
-    kind = affordable(growth, memory_bytes()[1] // 3)
+    kind = affordable(growth)
     return {
         **growth.plan(),
         "parameters": [n_parameters(growth.old), n_parameters(growth.new)],
@@ -60,9 +67,10 @@ def measured_rate(growth: Growth, dtype: torch.dtype, folder: Path) -> float:
     step = max(1, (2 << 20) // row)
     width = parameter_table(growth.old)[growth.source_name(parameter)].shape[1]
     entry = (parameter.name, dtype, (rows, parameter.shape[1]))
-    with disk_errors(folder), tempfile.TemporaryDirectory(prefix=".growlm-", dir=folder) as scratch:
+    scratch = tempfile.TemporaryDirectory(prefix=".growlm-", dir=folder)
+    with disk_errors(folder), scratch as path, one_thread():
         started = time.perf_counter()
-        with TensorWriter(Path(scratch) / "probe", [entry]) as writer:
+        with TensorWriter(Path(path) / "probe", [entry]) as writer:
             for start in range(0, rows, step):
                 stop = min(rows, start + step)
                 read = lambda _, a, b: torch.ones(b - a, width, dtype=dtype)  # noqa: E731
@@ -70,18 +78,7 @@ def measured_rate(growth: Growth, dtype: torch.dtype, folder: Path) -> float:
         return rows * row / (time.perf_counter() - started)
 
 
-def _tensor(growth: Growth, parameter: Parameter, size: int) -> Json:
-    source, how = _source(growth, parameter)
-    return {
-        "name": parameter.name,
-        "shape": list(parameter.shape),
-        "from": source,
-        "how": how,
-        "bytes": size,
-    }
-
-
-def _source(growth: Growth, parameter: Parameter) -> tuple[str | None, str]:
+def _source(growth: Growth, parameter: Parameter, changes: Mapping[str, str]) -> tuple[str | None, str]:
     """The old tensor that a new one is made from, if any, and how."""
     layer = None if parameter.layer is None else growth.layers[parameter.layer]
     if layer is not None and (
@@ -90,17 +87,18 @@ def _source(growth: Growth, parameter: Parameter) -> tuple[str | None, str]:
         return None, layer.start
     if layer is not None and layer.source == FRESH:
         return None, "fresh"
-    ways = [f"{axis} {_how(growth, axis)}" for axis in parameter.axes if not growth.maps[axis].is_identity]
+    ways = [f"{axis} {changes[axis]}" for axis in parameter.axes if changes[axis]]
     gate = ["behind a gate"] if layer is not None and layer.start == "gate" else []
     return growth.source_name(parameter), ", ".join(ways + gate) or "as it is"
 
 
-def _how(growth: Growth, axis: str) -> str:
-    mapping = growth.maps[axis]
-    old = len(set(mapping.source[~mapping.is_new].tolist()))
+def _change(mapping: AxisMap) -> str:
+    """`64 + 32 copies + 16 new`; empty for an axis that stays."""
+    if mapping.is_identity:
+        return ""
     copies, new = int(mapping.is_copy.sum()), int(mapping.is_new.sum())
     parts = [f"{copies} copies"] * bool(copies) + [f"{new} new"] * bool(new)
-    return f"{old} + {' + '.join(parts)}"
+    return " + ".join([str(len(mapping) - copies - new), *parts])
 
 
 def _certificate_bytes(growth: Growth, kind: str) -> int:

@@ -19,7 +19,7 @@ from growlm.convert.shards import Entry, PartialFolder, Shard, partial_folder, p
 from growlm.convert.write import fill, index_of, to_json
 from growlm.errors import GrowthError
 from growlm.growth.certify import require
-from growlm.growth.choose import Batch, CertificateKind, certify_as
+from growlm.growth.choose import Batch, CertificateKind, affordable, certify_as
 from growlm.growth.chunks import grow_chunks
 from growlm.growth.depth import FRESH
 from growlm.growth.operators import Growth
@@ -59,16 +59,16 @@ def grow_folder(
     rows = partial(_rows, growth, source, factors)
     with partial_folder(out, _plan(source, growth), shards) as folder:
         files = {}
-        for shard in shards:
-            info = folder.write(shard, lambda w, s=shard: fill(w, s, tensors, growth.new, rows))
-            files[shard.file] = {"bytes": info.bytes, "xxh3": info.xxh3}
+        with one_thread():
+            for shard in shards:
+                info = folder.write(shard, lambda w, s=shard: fill(w, s, tensors, growth.new, rows))
+                files[shard.file] = {"bytes": info.bytes, "xxh3": info.xxh3}
         _add_companions(source, folder, stored, shards)
         entry = growth.to_dict() | {"files": files}
         with FolderWeights(folder.path) as grown:
-            new = (
-                grown if certificate == "streaming" or not factors else _Unfolded(grown, growth.new, factors)
-            )
-            entry["certificate"] = certify_as(certificate, growth, source, new, batch)
+            kind = affordable(growth) if certificate == "auto" else certificate
+            new = grown if kind == "streaming" else _Unfolded(grown, growth.new, factors)
+            entry["certificate"] = certify_as(kind, growth, source, new, batch)
         require(entry["certificate"])
         lineage = [*_lineage(source.folder), entry]
         folder.add(GROWTH, json.dumps({"lineage": lineage}, indent=1).encode())

@@ -25,11 +25,10 @@ def certify_as(
 ) -> dict[str, Any]:
     """The certificate of that kind, as plain JSON types; `kind` in it says which was made.
 
-    `auto` is `full` where both models with their gradients take at most a third of the free memory, else
-    `streaming` where two blocks do, else `sampled`.
+    `auto` is the strongest that is `affordable`.
     """
     if kind == "auto":
-        kind = affordable(growth, memory_bytes()[1] // 3)
+        kind = affordable(growth)
     if kind == "sampled":
         return certify_sampled(growth, old, new)
     if kind == "streaming":
@@ -38,10 +37,13 @@ def certify_as(
     return certify(growth, before, after, *batch)
 
 
-def affordable(growth: Growth, free: int) -> Literal["full", "streaming", "sampled"]:
-    """The strongest certificate whose models take at most `free` bytes in fp64, into which each may go."""
-    models = n_parameters(growth.old) + n_parameters(growth.new)
-    if 16 * models <= free:  # weights and gradients
+def affordable(growth: Growth) -> Literal["full", "streaming", "sampled"]:
+    """The strongest certificate that takes at most a third of the free memory.
+
+    `full` holds both models with their gradients, `streaming` two blocks, in fp64 where fp32 is not enough.
+    """
+    free = memory_bytes()[1] // 3
+    if 16 * (n_parameters(growth.old) + n_parameters(growth.new)) <= free:
         return "full"
     block = sum(p.numel for p in parameter_table(growth.new).values() if p.layer == 0)
     return "streaming" if 16 * block <= free else "sampled"

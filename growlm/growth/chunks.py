@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from growlm.growth.apply import Kind, ReadRows, grow_rows
@@ -19,3 +21,14 @@ def grow_chunks(growth: Growth, parameter: Parameter, kind: Kind, read: ReadRows
     step = max(1, CHUNK_BYTES // (4 * parameter.numel // rows))
     for start in range(0, rows, step):
         yield grow_rows(growth, parameter, kind, start, min(rows, start + step), read)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Grow with one thread of torch: a chunk stays in one core's cache, and is too small to be shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,23 +31,24 @@ class AxisMap:
     def __len__(self) -> int:
         return len(self.source)
 
-    @property
+    @cached_property
     def is_new(self) -> NDArray[np.bool_]:
         """True where the unit comes from nowhere."""
         return self.source == NEW
 
-    @property
+    @cached_property
     def is_copy(self) -> NDArray[np.bool_]:
         """True for the second and later units of one source."""
         first = np.zeros(len(self.source), dtype=bool)
         first[np.unique(self.source, return_index=True)[1]] = True
         return ~first & ~self.is_new
 
-    @property
+    @cached_property
     def is_identity(self) -> bool:
         """Whether nothing changes on this axis."""
         return bool(np.array_equal(self.source, np.arange(len(self.source))))
 
+    @cached_property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Disjoint pairs of copies of the same unit, as two index arrays; an odd copy stays alone."""
         order = np.argsort(self.source, kind="stable")

@@ -25,7 +25,7 @@ from growlm.errors import GrowthError
 from growlm.growth.apply import Kind, grow_births
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, certify_as
-from growlm.growth.chunks import grow_chunks
+from growlm.growth.chunks import grow_chunks, one_thread
 from growlm.growth.operators import Growth
 from growlm.growth.prepare import prepare_growth
 from growlm.model.parameters import n_parameters, parameter_table
@@ -128,11 +128,12 @@ class GrownState:
 
     def write(self, names: list[str], writer: TensorWriter) -> None:
         """Grow tensors and write them, by rows."""
-        for name in names:
-            kind, parameter = _split(name)
-            record = parameter_table(self.growth.new)[parameter]
-            for rows in grow_chunks(self.growth, record, kind, self.stored[kind].read):
-                writer.write(rows)
+        with one_thread():
+            for name in names:
+                kind, parameter = _split(name)
+                record = parameter_table(self.growth.new)[parameter]
+                for rows in grow_chunks(self.growth, record, kind, self.stored[kind].read):
+                    writer.write(rows)
 
     def certified(self, files: list[Path], batch: Batch, kind: CertificateKind) -> dict[str, Any]:
         """The entry in the lineage, with the certificate of what is in `files`. Raises GrowthError."""

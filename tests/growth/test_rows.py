@@ -87,7 +87,7 @@ def test_a_head_grows_by_pairs() -> None:
 
 def test_pairs_are_disjoint_and_of_one_unit() -> None:
     m = tile(3, 8)  # 0 1 2 0 1 2 0 1: units 0 and 1 have three copies, unit 2 has two
-    one, other = m.pairs()
+    one, other = m.pairs
     assert (m.source[one] == m.source[other]).all()
     assert sorted([*one, *other]) == [0, 1, 2, 3, 4, 5]
 
