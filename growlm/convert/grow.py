@@ -20,7 +20,7 @@ from growlm.convert.write import fill, index_of, to_json
 from growlm.errors import GrowthError
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, affordable, certify_as
-from growlm.growth.chunks import grow_chunks
+from growlm.growth.chunks import grow_chunks, one_thread
 from growlm.growth.depth import FRESH
 from growlm.growth.operators import Growth
 from growlm.growth.weights import Weights
