@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import textwrap
 import tomllib
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from growlm.cli.options import file_bytes
 from growlm.errors import RecipeError
 
 Json = dict[str, Any]
-
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
 def grow(
@@ -81,7 +79,7 @@ def grow(
         data=data,
         seed=seed,
         certificate=certificate,
-        shard_bytes=_bytes(shard_size),
+        shard_bytes=file_bytes(shard_size),
     )
     typer.echo(json.dumps(entry | {"path": str(out)}) if as_json else _done_text(entry, out))
 
@@ -100,13 +98,6 @@ def _settings(texts: list[str], **flags: str | None) -> Json:
         except (tomllib.TOMLDecodeError, RecursionError):
             settings[name] = raw
     return settings
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B)?", text.strip(), re.IGNORECASE)
-    if match is None or float(match[1]) == 0:
-        raise RecipeError(f"{text!r} is not a size of a file", where="--shard-size", fix="--shard-size 5GB")
-    return max(1, int(float(match[1]) * _UNITS[(match[2] or "").upper()]))
 
 
 def _dry_runs(source: Path, to: str, settings: Json, out: Path | None, seed: int) -> list[Json]:

@@ -15,7 +15,9 @@ from growlm.cli import ckpt, data
 from growlm.cli.compare import compare
 from growlm.cli.demo import demo
 from growlm.cli.doctor import doctor
+from growlm.cli.export import export
 from growlm.cli.grow import grow
+from growlm.cli.import_ import import_
 from growlm.cli.init import init
 from growlm.cli.report import report
 from growlm.cli.sample import sample
@@ -38,6 +40,8 @@ app.command()(doctor)
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(grow)
+app.command("import")(import_)
+app.command()(export)
 app.command()(sample)
 app.command()(watch)
 app.command()(report)

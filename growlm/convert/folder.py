@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from growlm.checkpoint.format import DTYPES, TensorInfo, TensorReader
+from growlm.convert.companions import check_tokenizer
 from growlm.convert.dialect import Dialect, ForeignTensor
 from growlm.convert.dialects import dialect_of
 from growlm.errors import CheckpointError, GrowLMError
@@ -54,6 +55,7 @@ class FolderWeights:
         self._unpacked: tuple[str, Tensor] = ("", torch.empty(0))
         try:
             self._holder = self._check()
+            check_tokenizer(folder, self.config)
         except BaseException:
             self.close()
             raise

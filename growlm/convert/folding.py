@@ -69,15 +69,21 @@ def foldings(config: ModelConfig, dialect: Dialect, dtype: torch.dtype) -> dict[
 
 def _scales_scores(name: str, config: ModelConfig) -> bool:
     """Whether a parameter's size multiplies q.k: the gain of the query norm, or the query projection."""
-    if "blocks.0.attn.q_norm.weight" in parameter_table(config):
+    if _has_head_norms(config):
         return name.endswith("attn.q_norm.weight")
     return ".attn.q_proj." in name
+
+
+def _has_head_norms(config: ModelConfig) -> bool:
+    return "blocks.0.attn.q_norm.weight" in parameter_table(config)
 
 
 def _canonical(config: ModelConfig) -> ModelConfig:
     """The config with every field that its forward pass does not read set to its default."""
     position = FAMILIES[config.family].position
     changes: dict[str, Any] = {"init_std": 0.02, "mup_base_d_model": None}
+    if config.head_norm_eps == config.norm_eps or not _has_head_norms(config):
+        changes["head_norm_eps"] = None
     if position != "xpos":
         changes["xpos_scale_base"] = 512.0
     if position == "learned":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from growlm import __version__
 from growlm.checkpoint.format import TensorWriter
+from growlm.convert.companions import to_json
 from growlm.convert.dialect import Dialect, ForeignTensor
 from growlm.convert.folder import CONFIG, INDEX
 from growlm.convert.folding import folded, foldings
@@ -102,8 +102,3 @@ def index_of(shards: Sequence[Shard]) -> dict[str, Any]:
     """The index of a sharded folder: which file holds which tensor."""
     weight_map = {name: shard.file for shard in shards for name, _, _ in shard.entries}
     return {"metadata": {"total_size": sum(shard.bytes for shard in shards)}, "weight_map": weight_map}
-
-
-def to_json(value: Mapping[str, Any]) -> bytes:
-    """JSON as people read it."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -90,6 +90,11 @@ class Tokenizer:
         return cls(inner)
 
     @property
+    def json(self) -> bytes:
+        """The tokenizer as `save` writes it."""
+        return self._json
+
+    @property
     def hash(self) -> str:
         """xxh3-128 of what `save` writes, as 32 hex digits."""
         return xxhash.xxh3_128_hexdigest(self._json)

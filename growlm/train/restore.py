@@ -46,12 +46,13 @@ def trained_context(checkpoint: Checkpoint, otherwise: int = 512) -> int:
 
 
 def find_tokenizer(checkpoint: Checkpoint, data: Path | None) -> Tokenizer:
-    """The tokenizer a checkpoint was trained with, from `data` or the run's recipe; its hash must match.
+    """The tokenizer of a checkpoint, from `data`, the checkpoint or the run's recipe; its hash must match.
 
     Raises CheckpointError when there is none or it is another one.
     """
     recipe = stored_recipe(checkpoint.path.parent.parent)
-    folder = data or (Path(recipe.data.path) if recipe else None)
+    own = checkpoint.path if (checkpoint.path / "tokenizer.json").is_file() else None
+    folder = data or own or (Path(recipe.data.path) if recipe else None)
     if folder is None or not (folder / "tokenizer.json").is_file():
         raise CheckpointError(
             "the tokenizer of this checkpoint was not found",

@@ -1,0 +1,25 @@
+"""`growlm import`: a Hugging Face folder as a GrowLM checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    folder: Annotated[
+        Path, typer.Argument(help="Hugging Face folder: config.json, safetensors, tokenizer.json.")
+    ],
+    out: Annotated[Path, typer.Argument(help="New folder for the checkpoint and a recipe to go on with.")],
+) -> None:
+    """Import Llama, Mistral, SmolLM, Qwen2, Qwen3, GPT-2, GPT-NeoX, OPT, Tele-FLM and FLM-101B models."""
+    from growlm.train.exchange import RECIPE, import_folder
+
+    path = import_folder(folder, out)
+    typer.echo(f"checkpoint: {path}")
+    typer.echo(
+        f"to train it on: growlm data prepare data --source text=PATH --tokenizer {path / 'tokenizer.json'}"
+    )
+    typer.echo(f"then: growlm train {out / RECIPE}")
