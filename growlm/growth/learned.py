@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from growlm.recipe.shape import ModelConfig
 
 NOISE = 0.03  # on the stack pattern that the mixtures of blocks start from
 LEARNING_RATE = 3e-3
-CPU = torch.device("cpu")
+MICRO_TOKENS = 1 << 13  # that go through the model at a time
 
 State = dict[str, Tensor]
 
@@ -112,9 +111,7 @@ def stacked(weights: Weights) -> State:
     return tensors
 
 
-def with_learned(
-    growth: Growth, old: Weights, batches: Iterable[tuple[Tensor, Tensor]] | None, **settings: Any
-) -> Growth:
+def with_learned(growth: Growth, old: Weights, batches: Iterable[tuple[Tensor, Tensor]] | None) -> Growth:
     """The growth with the weights that `learn` finds, if it is one by `ligo`; any other as it is.
 
     Raises GrowthError if there is nothing to learn from.
@@ -128,31 +125,24 @@ def with_learned(
             why=f"it learns its maps in {growth.table.learn_steps} steps on text",
             fix="name prepared data: --data FOLDER",
         )
-    return replace(growth, learned=learn(growth, old, batches, **settings))
+    return replace(growth, learned=learn(growth, old, batches))
 
 
-def learn(
-    growth: Growth,
-    old: Weights,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    *,
-    micro_batch: int | None = None,
-    device: torch.device = CPU,
-    lr: float = LEARNING_RATE,
-) -> State:
+def learn(growth: Growth, old: Weights, batches: Iterable[tuple[Tensor, Tensor]]) -> State:
     """Weights of `growth.new`, by an expansion learned with AdamW in `growth.table.learn_steps` steps.
 
-    `batches` are (tokens, targets), each (B, T); they go through the model `micro_batch` sequences at a
-    time, on `device`. The result is on the CPU, in fp32 or wider.
+    `batches` are tokens and targets, each (B, T), of one device, where this is computed. The result is on the
+    CPU, in fp32 or wider.
     """
-    sources = {name: tensor.to(device) for name, tensor in stacked(old).items()}
+    batches = iter(batches)
+    first = next(batches)
+    sources = {name: tensor.to(first[0].device) for name, tensor in stacked(old).items()}
     expansion = Expansion.initial(growth, sources["embedding.weight"])
-    optimizer = torch.optim.AdamW(expansion.parameters(), lr=lr, weight_decay=0.0)
-    objective = _Loss(growth).to(device)
-    for batch in islice(batches, growth.table.learn_steps):
-        tokens, targets = (part.to(device) for part in batch)
-        micro = micro_batch or len(tokens)
-        for x, y in zip(tokens.split(micro), targets.split(micro), strict=True):
+    optimizer = torch.optim.AdamW(expansion.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    objective = _Loss(growth).to(first[0].device)
+    for tokens, targets in islice(chain([first], batches), growth.table.learn_steps):
+        sequences = max(1, MICRO_TOKENS // tokens.shape[1])
+        for x, y in zip(tokens.split(sequences), targets.split(sequences), strict=True):
             state = {f"model.{name}": t for name, t in expand(growth, sources, expansion).items()}
             (functional_call(objective, state, (x, y)) * (len(x) / len(tokens))).backward()
         optimizer.step()

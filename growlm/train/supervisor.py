@@ -150,6 +150,7 @@ def _grow(session: Session, progress: Progress) -> TrainState:
         session.store,
         seed=recipe.seed + index,
         batch=_certificate_batch(session, index),
+        batches=_training_batches(session, index),
         facts=session.facts,
     )
     fault_point("train.after_growth")
@@ -184,3 +185,10 @@ def _certificate_batch(session: Session, stage: int) -> Batch:
     wanted = CERTIFICATE_SEQUENCES * length
     pairs = [validation_batch(session.dataset, s, length, wanted, torch.device("cpu")) for s in sources]
     return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+
+def _training_batches(session: Session, stage: int) -> Iterator[Batch]:
+    """The batches of a stage in order, for a growth that learns; the stage will see them again."""
+    for step in range(session.recipe.stages[stage].steps):
+        x, y = (torch.from_numpy(a).to(session.device) for a in session.mixture.batch(stage, step))
+        yield x, y
