@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,10 @@ from torch import Tensor
 
 from growlm.model.parameters import Parameter
 
-BLOCK = 1 << 14
+CHUNK = 1 << 18  # values made at a time: they stay in the cache
+
+QUANTILES = torch.special.ndtri((torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)).float()
+"""The standard normal distribution as 65,536 equally likely values."""
 
 
 def init_rows(parameter: Parameter, seed: int, start: int, stop: int) -> Tensor:
@@ -24,25 +29,44 @@ def init_rows(parameter: Parameter, seed: int, start: int, stop: int) -> Tensor:
 
 
 def normal_rows(seed: int, name: str, shape: tuple[int, ...], start: int) -> Tensor:
-    """Standard normal numbers (rows, ...), fp32: those of rows `start` on of the tensor `name`.
+    """Standard normal numbers (rows, ...), fp32: those of rows `start` on of the tensor `name`."""
+    return _rows(seed, name, shape, start, np.uint16, _quantiles)
 
-    Every tensor has an endless sequence, made in blocks. A block is always made whole, so that its bits
-    are the same in memory, in a shard and in a stream, wherever they are cut.
+
+def _quantiles(bits: NDArray[np.uint16]) -> Tensor:
+    return QUANTILES.index_select(0, torch.from_numpy(bits.astype(np.int32)))
+
+
+def uniform_rows(seed: int, name: str, shape: tuple[int, ...], start: int) -> Tensor:
+    """The same, uniform with mean 0 and variance 1 on 256 levels; for noise, at a third of the time."""
+    std = math.sqrt((256**2 - 1) / 12)
+    return _rows(
+        seed, name, shape, start, np.uint8, lambda bits: torch.from_numpy(bits).float().sub_(127.5).div_(std)
+    )
+
+
+def _rows(
+    seed: int,
+    name: str,
+    shape: tuple[int, ...],
+    start: int,
+    dtype: type[np.uint8] | type[np.uint16],
+    values: Callable[[NDArray[Any]], Tensor],
+) -> Tensor:
+    """Rows of an endless sequence that belongs to a seed and a name, made from random integers.
+
+    The generator can jump, so the bits are the same wherever a tensor is cut: in memory, shard or stream.
     """
-    key = xxhash.xxh3_64_intdigest(name.encode(), seed=seed & 0xFFFFFFFF)
-    values = np.empty(math.prod(shape), dtype=np.float32)
+    generator = np.random.PCG64(xxhash.xxh3_64_intdigest(name.encode(), seed=seed & 0xFFFFFFFF))
+    out = torch.empty(math.prod(shape))
     begin = start * math.prod(shape[1:])
-    end = begin + len(values)
-    for first in range(begin - begin % BLOCK, end, BLOCK):
-        a, b = max(begin, first), min(end, first + BLOCK)
-        values[a - begin : b - begin] = _block(key, first // BLOCK)[a - first : b - first]
-    return torch.from_numpy(values.reshape(shape))
-
-
-def _block(key: int, number: int) -> NDArray[np.float32]:
-    """One block, by Box and Muller: a fifth of the time of numpy's own method with a generator per row."""
-    bits = np.random.SFC64([key, number]).random_raw(BLOCK // 2).view(np.uint32) >> 8
-    uniform = (bits.astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-24)  # never 0
-    radius = np.sqrt(np.float32(-2.0) * np.log(uniform[: BLOCK // 2]))
-    angle = np.float32(2 * math.pi) * uniform[BLOCK // 2 :]
-    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)))
+    per_word = 8 // dtype().itemsize
+    generator.advance(begin // per_word)
+    spare = begin % per_word
+    for first in range(0, len(out), CHUNK):
+        piece = out[first : first + CHUNK]
+        words = generator.random_raw(-(-(spare + len(piece)) // per_word))
+        piece.copy_(values(words.view(dtype)[spare : spare + len(piece)]))
+        if spare:  # the last word of this chunk is also the first of the next
+            generator.advance(-1)
+    return out.view(shape)

@@ -90,8 +90,8 @@ class GrowthTable(_Table):
     noise: float | None = Field(
         None,
         ge=0,
-        description="Paired noise on readers of copies, as a share of each row's own size (0.1 is an SNR of "
-        "20 dB); unset means 0.1 for `clone` and `net2net`, else 0.",
+        description="Paired noise on readers of copies, as a share of each weight (0.1 is an SNR of 20 dB); "
+        "unset means 0.1 for `clone` and `net2net`, else 0.",
     )
     split: float | None = Field(
         None,
