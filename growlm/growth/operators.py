@@ -194,7 +194,7 @@ def _rotary(old: ModelConfig, new: ModelConfig, maps: Mapping[str, AxisMap]) -> 
     if old.head_dim == new.head_dim or family_of(old).position == "learned":
         return old.rotary
     before, after = old.head_dim // 2, new.head_dim // 2
-    known = old.rotary or tuple(i / before for i in range(before))
+    known = old.rotary_exponents
     added = after - before
     fresh = iter([(2 * j + 1) / (2 * added) for j in range(added)])
     pairs = maps["head_dim"].source[:after]
