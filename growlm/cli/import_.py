@@ -19,7 +19,5 @@ def import_(
 
     path = import_folder(folder, out)
     typer.echo(f"checkpoint: {path}")
-    typer.echo(
-        f"to train it on: growlm data prepare data --source text=PATH --tokenizer {path / 'tokenizer.json'}"
-    )
-    typer.echo(f"then: growlm train {out / RECIPE}")
+    typer.echo(f"to train it on, prepare data with --tokenizer {path / 'tokenizer.json'}")
+    typer.echo(f"and run: growlm train {out / RECIPE}")

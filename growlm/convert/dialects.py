@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from growlm.convert.config_keys import Json, count, refuse
 from growlm.convert.dialect import Dialect, ForeignTensor
@@ -255,10 +256,15 @@ def _read_growlm(config: Json) -> ModelConfig:
     family = config.get("family")
     if family not in FAMILIES:
         raise refuse("family", f"{family!r} is none of {', '.join(sorted(FAMILIES))}")
-    names = {f.name for f in fields(ModelConfig)}
+    keys = {_RENAMED.get(f.name, f.name): f.name for f in fields(ModelConfig)}
     for name in _SIZES:
         count(config, name, least=0 if name == "n_layers" else 1)
-    return ModelConfig(**{key: value for key, value in config.items() if key in names})
+    return ModelConfig(**{keys[key]: value for key, value in config.items() if key in keys})
+
+
+def _write_growlm(config: ModelConfig) -> dict[str, Any]:
+    stated = {_RENAMED.get(name, name): value for name, value in config.to_dict().items()}
+    return {"architectures": ["GrowLMForCausalLM"], "model_type": "growlm", **stated}
 
 
 def _growlm_tensors(config: ModelConfig) -> list[ForeignTensor]:
@@ -266,6 +272,7 @@ def _growlm_tensors(config: ModelConfig) -> list[ForeignTensor]:
 
 
 _SIZES = ("d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "n_layers", "vocab_size")
+_RENAMED = {"rope_scaling": "rope_smoothing"}  # transformers takes that name for something else
 GROWLM = Dialect(
     name="growlm",
     model_type="growlm",
@@ -275,7 +282,7 @@ GROWLM = Dialect(
     ignored="",
     keys={name: name for name in _SIZES},
     read_config=_read_growlm,
-    write_config=lambda c: {"architectures": ["GrowLMForCausalLM"], "model_type": "growlm", **c.to_dict()},
+    write_config=_write_growlm,
     tensors=_growlm_tensors,
 )
 """GrowLM's own: every field and parameter under its name; `import growlm.hf` teaches it to transformers."""

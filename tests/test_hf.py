@@ -1,0 +1,94 @@
+"""GrowLM's own class under transformers: the same numbers as the decoder, and everything a user calls."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import growlm.hf
+from growlm.convert.dialects import GROWLM
+from growlm.recipe.shape import ModelConfig
+from growlm.train.exchange import export_checkpoint
+from tests.convert.checkpoints import SHAPE, random_decoder, save
+
+MODELS = {
+    "flm": ModelConfig(family="flm", **SHAPE | {"n_kv_heads": 4}, logit_mult=0.3, input_mult=2.5),
+    "grown": ModelConfig(
+        family="llama", **SHAPE, tied=False, attn_mult=1.2, rotary=(0.0, 0.25, 0.5, 0.55), norm_eps=3e-5
+    ),
+}
+
+
+@pytest.fixture(params=MODELS)
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path]:
+    decoder = random_decoder(MODELS[request.param])
+    save(decoder, tmp_path / "run")
+    written = export_checkpoint(
+        tmp_path / "run", tmp_path / "hf", dialect="growlm", dtype="fp32", shard_bytes=20_000, data=None
+    )
+    assert written.name == "growlm"
+    return decoder, tmp_path / "hf"
+
+
+def test_it_loads_generates_and_saves(exported: tuple[Any, Path], tmp_path: Path) -> None:
+    decoder, folder = exported
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    assert isinstance(model, growlm.hf.GrowLMForCausalLM)
+    x = torch.randint(0, 288, (2, 11))
+    with torch.no_grad():
+        assert torch.equal(model(x).logits, decoder.logits(x))
+        expected = decoder.loss(x[:, :-1], x[:, 1:])
+        assert torch.allclose(model(x, labels=x).loss, expected, rtol=1e-5)
+        greedy = x
+        for _ in range(5):
+            greedy = torch.cat([greedy, decoder.logits(greedy)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(model.generate(x, max_new_tokens=5, do_sample=False), greedy)
+    model.save_pretrained(tmp_path / "again")
+    again: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "again")
+    assert again.config.shape == decoder.config
+    assert torch.equal(again(x).logits, model(x).logits)
+
+
+def test_a_new_one_starts_as_a_run_does() -> None:
+    model: Any = AutoModelForCausalLM.from_config(
+        growlm.hf.GrowLMConfig(**GROWLM.write_config(MODELS["flm"]))
+    )
+    fresh = type(model.decoder)(MODELS["flm"]).init_weights(0)
+    for name, tensor in fresh.state_dict().items():
+        assert torch.equal(model.decoder.state_dict()[name], tensor), name
+
+
+def test_padding_before_the_text_is_refused(exported: tuple[Any, Path]) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(exported[1])
+    x = torch.randint(0, 288, (1, 4))
+    model(x, attention_mask=torch.tensor([[1, 1, 1, 0]]))
+    with pytest.raises(ValueError, match="pad on the right"):
+        model(x, attention_mask=torch.tensor([[0, 1, 1, 1]]))
+
+
+def test_the_auto_class_knows_the_config(exported: tuple[Any, Path]) -> None:
+    config: Any = AutoConfig.from_pretrained(exported[1])
+    assert config.shape == exported[0].config
+    assert config.num_hidden_layers == 2
+
+
+def test_without_transformers_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['transformers'] = None\n"
+    code += "try: import growlm.hf\nexcept ImportError as e: print(e)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "growlm.hf needs transformers 5: pip install 'growlm[hf]'"
+
+
+def test_nothing_else_imports_transformers() -> None:
+    code = (
+        "import sys, growlm, growlm.cli.main, growlm.train.exchange, growlm.train.offline\n"
+        "assert 'transformers' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
