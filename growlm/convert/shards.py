@@ -1,7 +1,7 @@
 """Writing a large folder in shards, one after another, so that a kill costs one shard at most.
 
-Everything goes into `OUT.partial`. A journal in it says which plan the shards belong to and which of them
-are whole; the same command goes on after the last one. The folder gets its name when it is complete.
+Everything goes into `OUT.partial/files`. A journal beside it says which plan the shards belong to and which
+of them are whole; the same command goes on after the last one. One rename turns the complete files into OUT.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from growlm.checkpoint.disk import (
     fsync_file,
     hash_file,
     human_bytes,
+    make_dirs,
     write_atomic,
 )
 from growlm.checkpoint.format import FileInfo, TensorInfo, TensorWriter
@@ -32,7 +33,7 @@ from growlm.checkpoint.lock import RunLock
 from growlm.errors import DiskError, GrowLMError, RecipeError
 from growlm.testing.faults import fault_point
 
-JOURNAL, LOCK = "journal.jsonl", "lock"
+FILES, JOURNAL, LOCK = "files", "journal.jsonl", "lock"
 HEADROOM = 64 << 20  # bytes left free on the disk
 
 Entry = tuple[str, torch.dtype, tuple[int, ...]]
@@ -81,44 +82,46 @@ def check_new(out: Path) -> None:
 
 
 class PartialFolder:
-    """`OUT.partial` on its way to OUT; made by `partial_folder`."""
+    """`OUT.partial` on its way to OUT; made by `partial_folder`. `path` is where its files lie."""
 
-    def __init__(self, path: Path, done: dict[str, FileInfo]) -> None:
-        self.path, self._done = path, done
+    def __init__(self, root: Path, done: dict[str, FileInfo]) -> None:
+        self.path, self._root, self._done = root / FILES, root, done
 
-    def write(self, shard: Shard, fill: Callable[[TensorWriter], None]) -> FileInfo:
+    def write(self, shard: Shard, fill: Callable[[TensorWriter], object]) -> FileInfo:
         """Write a shard by `fill`, or nothing if it is whole already; what it holds. Raises DiskError."""
         if shard.file not in self._done:
             with TensorWriter(self.path / shard.file, shard.entries) as writer:
                 fill(writer)
                 info = writer.close()
             fault_point("shards.after_file")
-            with disk_errors(self.path), (self.path / JOURNAL).open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps({"file": shard.file, **asdict(info)}) + "\n")
-            self._sync(JOURNAL)
+            self._note({"file": shard.file, **asdict(info)})
             fault_point("shards.after_journal")
             self._done[shard.file] = info
         return self._done[shard.file]
 
     def add(self, name: str, data: bytes) -> None:
-        """Write a small file, durably; a kill may have left one of this name."""
+        """Write a small file, durably."""
         write_atomic(self.path / name, data)
 
     def publish(self, out: Path) -> None:
-        """Give the finished folder its name."""
-        with disk_errors(self.path):
-            for name in (JOURNAL, LOCK):
-                (self.path / name).unlink()
+        """Give the finished files their folder's name."""
+        with disk_errors(self._root):
             fsync_dir(self.path)
             fault_point("shards.before_rename")
             if out.exists():
                 out.rmdir()  # it is empty: `check_new`
             self.path.rename(out)
             fsync_dir(out.parent)
+            fault_point("shards.after_rename")
+            shutil.rmtree(self._root)
 
-    def _sync(self, name: str) -> None:
-        with disk_errors(self.path):
-            fsync_file(self.path / name)
+    def _note(self, record: Mapping[str, Any]) -> None:
+        journal = self._root / JOURNAL
+        with disk_errors(journal):
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            fsync_file(journal)
+            fsync_dir(self.path)
 
 
 @contextmanager
@@ -134,18 +137,18 @@ def partial_folder(out: Path, plan: Mapping[str, Any], shards: Sequence[Shard]) 
         LockError: another process is writing it.
     """
     check_new(out)
-    path = out.with_name(out.name + ".partial")
+    root = out.with_name(out.name + ".partial")
     mark = _mark(plan, shards)
-    done = _finished(path, mark)
+    done = _finished(root, mark)
     _check_space(out, sum(shard.bytes for shard in shards if shard.file not in done))
-    with RunLock(path):
+    with RunLock(root):
         try:
-            _start_journal(path, mark, done)
-            yield PartialFolder(path, done)
+            _start_journal(root, mark, done)
+            yield PartialFolder(root, done)
         except DiskError:
             raise
         except GrowLMError:
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(root, ignore_errors=True)
             raise
 
 
@@ -155,19 +158,19 @@ def _mark(plan: Mapping[str, Any], shards: Sequence[Shard]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps([plan, layout], sort_keys=True).encode())
 
 
-def _finished(path: Path, mark: str) -> dict[str, FileInfo]:
+def _finished(root: Path, mark: str) -> dict[str, FileInfo]:
     """The shards of an earlier, interrupted run of the same plan whose bytes are still what was written."""
-    if not (path / JOURNAL).is_file():
-        if path.exists() and any(child.name != LOCK for child in path.iterdir()):
-            raise _other_plan(path)
+    if not (root / JOURNAL).is_file():
+        if root.exists() and any(child.name != LOCK for child in root.iterdir()):
+            raise _other_plan(root)
         return {}
-    first, *lines = (path / JOURNAL).read_text(encoding="utf-8").split("\n")
+    first, *lines = (root / JOURNAL).read_text(encoding="utf-8").split("\n")
     if first != mark:
-        raise _other_plan(path)
+        raise _other_plan(root)
     done = {}
     for line in lines[:-1]:  # what follows the last line's end was cut off by a kill
         record = json.loads(line)
-        file = path / record["file"]
+        file = root / FILES / record["file"]
         if file.is_file() and file.stat().st_size == record["bytes"] and hash_file(file) == record["xxh3"]:
             tensors = {
                 n: TensorInfo(**t | {"shape": tuple(t["shape"])}) for n, t in record["tensors"].items()
@@ -176,21 +179,22 @@ def _finished(path: Path, mark: str) -> dict[str, FileInfo]:
     return done
 
 
-def _other_plan(path: Path) -> RecipeError:
+def _other_plan(root: Path) -> RecipeError:
     return RecipeError(
         "an unfinished folder of another command is in the way",
-        where=str(path),
+        where=str(root),
         fix="run that command again to finish it, or remove the folder",
     )
 
 
-def _start_journal(path: Path, mark: str, done: Mapping[str, FileInfo]) -> None:
-    """The journal with the shards that are kept; every other file of the partial folder is removed."""
+def _start_journal(root: Path, mark: str, done: Mapping[str, FileInfo]) -> None:
+    """The journal with the shards that are kept; every other file is removed."""
     records = [json.dumps({"file": file, **asdict(info)}) for file, info in done.items()]
-    write_atomic(path / JOURNAL, "".join(f"{line}\n" for line in [mark, *records]).encode())
-    with disk_errors(path):
-        for child in path.iterdir():
-            if child.name not in (JOURNAL, LOCK, *done):
+    write_atomic(root / JOURNAL, "".join(f"{line}\n" for line in [mark, *records]).encode())
+    with disk_errors(root):
+        make_dirs(root / FILES)
+        for child in (root / FILES).iterdir():
+            if child.name not in done:
                 child.unlink()
 
 
