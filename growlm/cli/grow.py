@@ -31,6 +31,12 @@ def grow(
     out: Annotated[
         Path | None, typer.Option(help="New folder for the grown model, of the same kind.")
     ] = None,
+    fuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another model to lay beside SRC first, as often as needed; --to may then be left out."
+        ),
+    ] = None,
     operator: Annotated[str | None, typer.Option(help="How width grows (docs/operators.md).")] = None,
     depth: Annotated[str | None, typer.Option(help="How layers are added (docs/operators.md).")] = None,
     set_: Annotated[
@@ -55,10 +61,10 @@ def grow(
     """
     settings = _settings(set_ or [], operator=operator, depth=depth)
     if dry_run:
-        plans = _dry_runs(source, to, settings, out, seed)
+        plans = _dry_runs(source, to, settings, out, seed, fuse or [])
         typer.echo(json.dumps({"growths": plans}) if as_json else "\n\n".join(map(_plan_text, plans)))
         return
-    if not to or out is None:
+    if not (to or fuse) or out is None:
         raise RecipeError(
             "a growth needs what to grow to and where to write it",
             fix="e.g. growlm grow SRC --to width=2x --operator clone --out DST",
@@ -76,6 +82,7 @@ def grow(
         to,
         settings,
         out,
+        fuse=fuse or [],
         data=data,
         seed=seed,
         certificate=certificate,
@@ -100,7 +107,9 @@ def _settings(texts: list[str], **flags: str | None) -> Json:
     return settings
 
 
-def _dry_runs(source: Path, to: str, settings: Json, out: Path | None, seed: int) -> list[Json]:
+def _dry_runs(
+    source: Path, to: str, settings: Json, out: Path | None, seed: int, fuse: list[Path]
+) -> list[Json]:
     """The plan of one growth, or of every growth of a recipe."""
     from growlm.convert.estimate import dry_run, measured_rate
     from growlm.train.offline import plans_of
@@ -108,7 +117,7 @@ def _dry_runs(source: Path, to: str, settings: Json, out: Path | None, seed: int
     folder = next(p for p in ((out or Path()).absolute(), *(out or Path()).absolute().parents) if p.is_dir())
     return [
         dry_run(growth, dtype=dtype, with_state=state, rate=measured_rate(growth, dtype, folder))
-        for growth, dtype, state in plans_of(source, to, settings, seed)
+        for growth, dtype, state in plans_of(source, to, settings, seed, fuse)
     ]
 
 
@@ -120,7 +129,19 @@ def _done_text(entry: Json, out: Path) -> str:
         if "max_dlogit" in c
         else f"largest error of a probe {c['max_error']:.3g}, in {c['worst']}   ({how})"
     )
-    return f"grown: {out}\n{moved}\n{'exact' if c['exact'] else 'not exact, by design of the operator'}"
+    exact = "exact" if c["exact"] else "not exact, by design of the operator"
+    return f"grown: {out}\n{_fusion_text(c)}{moved}\n{exact}"
+
+
+def _fusion_text(certificate: Json) -> str:
+    if "fusion" not in certificate:
+        return ""
+    fusion = certificate["fusion"]
+    parents = ", ".join(f"{loss:.4f}" for loss in fusion["loss_parents"])
+    return (
+        f"fused: loss {fusion['loss_fused']:.4f}; of the models {parents}, of the mean of their logits "
+        f"{fusion['loss_mean']:.4f}\n"
+    )
 
 
 def _plan_text(plan: Json) -> str:

@@ -15,6 +15,7 @@ from growlm import __version__
 from growlm.convert.dialect import ForeignTensor
 from growlm.convert.folder import CONFIG, INDEX, FolderWeights, read_json
 from growlm.convert.folding import folded, foldings
+from growlm.convert.fuse import FusedFolder, marks_of
 from growlm.convert.shards import Entry, PartialFolder, Shard, partial_folder, plan_shards
 from growlm.convert.write import fill, index_of, to_json
 from growlm.errors import GrowthError
@@ -38,7 +39,7 @@ _NOT_OURS = ("auto_map", "_name_or_path")  # name code and places that the new f
 
 
 def grow_folder(
-    source: FolderWeights,
+    source: FolderWeights | FusedFolder,
     growth: Growth,
     out: Path,
     *,
@@ -106,18 +107,14 @@ def _rows(
         yield (rows * factors[part] if part in factors else rows).to(dtype)
 
 
-def _plan(source: FolderWeights, growth: Growth) -> dict[str, Any]:
+def _plan(source: FolderWeights | FusedFolder, growth: Growth) -> dict[str, Any]:
     """Everything that decides the bytes of the new folder. Source files are known by size and time."""
-    stats = {path.name: path.stat() for path in source.files}
-    return {
-        "growlm": __version__,
-        "source": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
-        "config": source.config_json,
-    } | growth.plan()
+    own = {"growlm": __version__, "source": marks_of(source.files), "config": source.config_json}
+    return own | growth.plan()
 
 
 def _add_companions(
-    source: FolderWeights, folder: PartialFolder, stored: ModelConfig, shards: list[Shard]
+    source: FolderWeights | FusedFolder, folder: PartialFolder, stored: ModelConfig, shards: list[Shard]
 ) -> None:
     """config.json, the index, and what stays as it was."""
     kept = {key: value for key, value in source.config_json.items() if key not in _NOT_OURS}

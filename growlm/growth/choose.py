@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from growlm.growth.certify import certify
+from growlm.growth.fusion import FusedWeights, certify_fusion
 from growlm.growth.operators import Growth
 from growlm.growth.sampled import certify_sampled
 from growlm.growth.streaming import certify_streaming
@@ -25,16 +26,19 @@ def certify_as(
 ) -> dict[str, Any]:
     """The certificate of that kind, as plain JSON types; `kind` in it says which was made.
 
-    `auto` is the strongest that is `affordable`.
+    `auto` is the strongest that is `affordable`. That of a fused model also compares it with its parents.
     """
     if kind == "auto":
         kind = affordable(growth)
     if kind == "sampled":
         return certify_sampled(growth, old, new)
     if kind == "streaming":
-        return certify_streaming(growth, old, new, *batch)
-    before, after = ({n: w.read(n) for n in parameter_table(w.config)} for w in (old, new))
-    return certify(growth, before, after, *batch)
+        certificate = certify_streaming(growth, old, new, *batch)
+    else:
+        before, after = ({n: w.read(n) for n in parameter_table(w.config)} for w in (old, new))
+        certificate = certify(growth, before, after, *batch)
+    fused = {"fusion": certify_fusion(old, *batch)} if isinstance(old, FusedWeights) else {}
+    return certificate | fused
 
 
 def affordable(growth: Growth) -> Literal["full", "streaming", "sampled"]:

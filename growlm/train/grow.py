@@ -7,7 +7,7 @@ A kill at any instant leaves the old checkpoint or both.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,14 +20,17 @@ from growlm.checkpoint.format import FileInfo, TensorReader, TensorWriter
 from growlm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, TensorRecord
 from growlm.checkpoint.store import Checkpoint, CheckpointStore
 from growlm.checkpoint.weights import StoredWeights
+from growlm.convert.fuse import Parent, marks_of
 from growlm.convert.shards import partial_folder, plan_shards
 from growlm.errors import GrowthError
 from growlm.growth.apply import Kind, grow_births
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, certify_as
 from growlm.growth.chunks import grow_chunks, one_thread
+from growlm.growth.fusion import FusedWeights
 from growlm.growth.operators import Growth
 from growlm.growth.prepare import prepare_growth
+from growlm.growth.weights import Weights
 from growlm.model.parameters import n_parameters, parameter_table
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
@@ -73,14 +76,15 @@ def grow_checkpoint_apart(
     batches: Iterable[Batch] | None,
     certificate: CertificateKind,
     shard_bytes: int,
+    others: Sequence[Parent] = (),
 ) -> dict[str, Any]:
-    """Grow a checkpoint into the new folder `out`, in shards; its entry in the lineage.
+    """Grow a checkpoint, fused with `others`, into the new folder `out`, in shards; its entry in the lineage.
 
     Raises what `grow_checkpoint` does, and RecipeError if `out` is in use. After a kill or a full disk the
     same call goes on with the next shard.
     """
     facts = ("recipe_hash", "data_fingerprint", "tokenizer_hash", "environment")
-    with open_growth(source, target, table, seed=seed, batch=batch, batches=batches) as grown:
+    with open_growth(source, target, table, seed=seed, batch=batch, batches=batches, others=others) as grown:
         shards = [
             shard
             for file, names in grown.tensors.items()
@@ -107,7 +111,8 @@ class GrownState:
 
     growth: Growth
     source: Checkpoint
-    stored: dict[Kind, StoredWeights]
+    stored: dict[Kind, Weights]
+    others: Sequence[Parent]
 
     @property
     def tensors(self) -> dict[str, list[str]]:
@@ -162,7 +167,8 @@ class GrownState:
     def plan(self) -> dict[str, Any]:
         """Everything that decides the bytes, for going on after a kill."""
         files = {name: file.xxh3 for name, file in self.source.manifest.files.items()}
-        return {"growlm": __version__, "source": files} | self.growth.plan()
+        others = [marks_of(other.files) for other in self.others]
+        return {"growlm": __version__, "source": files, "others": others} | self.growth.plan()
 
 
 @contextmanager
@@ -174,24 +180,37 @@ def open_growth(
     seed: int,
     batch: Batch,
     batches: Iterable[Batch] | None,
+    others: Sequence[Parent] = (),
 ) -> Iterator[GrownState]:
-    """Plan the growth of a checkpoint and open its files. Raises GrowthError if the pair is refused."""
-    manifest = source.manifest
-    if manifest.mask < 1:
+    """Plan the growth of a checkpoint and open its files. Raises GrowthError if the pair is refused.
+
+    Fused with others it has no optimizer state (`FusedWeights`).
+    """
+    refuse_inside_a_ramp(source)
+    kinds: tuple[Kind, ...] = ("weight", "exp_avg", "exp_avg_sq")
+    held: list[Kind] = [
+        k for k in kinds if k == "weight" or f"{k}/embedding.weight" in source.manifest.tensors
+    ]
+    with ExitStack() as stack:
+        stored: dict[Kind, Weights] = {
+            kind: stack.enter_context(StoredWeights.of(source, kind)) for kind in held
+        }
+        if others:
+            stored = {"weight": FusedWeights([stored["weight"], *(other.weights for other in others)])}
+        growth = prepare_growth(stored["weight"], target, table, seed=seed, tokens=batch[0], batches=batches)
+        yield GrownState(growth, source, stored, others)
+
+
+def refuse_inside_a_ramp(checkpoint: Checkpoint) -> None:
+    """Raise GrowthError if the checkpoint has units that are only partly in."""
+    mask = checkpoint.manifest.mask
+    if mask < 1:
         raise GrowthError(
-            f"this checkpoint is inside a mask ramp (mask {manifest.mask:.2f})",
-            where=str(source.path),
+            f"this checkpoint is inside a mask ramp (mask {mask:.2f})",
+            where=str(checkpoint.path),
             why="its new units are only partly in; growing it again would let them in at once",
             fix="train to the end of the ramp first, or name a checkpoint at the end of a stage",
         )
-    kinds: tuple[Kind, ...] = ("weight", "exp_avg", "exp_avg_sq")
-    held: list[Kind] = [k for k in kinds if k == "weight" or f"{k}/embedding.weight" in manifest.tensors]
-    with ExitStack() as stack:
-        stored: dict[Kind, StoredWeights] = {
-            kind: stack.enter_context(StoredWeights.of(source, kind)) for kind in held
-        }
-        growth = prepare_growth(stored["weight"], target, table, seed=seed, tokens=batch[0], batches=batches)
-        yield GrownState(growth, source, stored)
 
 
 def _split(name: str) -> tuple[Kind, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from numpy.typing import NDArray
 
 from growlm.checkpoint.manifest import MANIFEST, Manifest
 from growlm.checkpoint.store import CheckpointStore
+from growlm.checkpoint.weights import StoredWeights
 from growlm.convert.folder import FolderWeights, is_folder_of_weights
+from growlm.convert.fuse import FusedFolder, Parent
 from growlm.convert.grow import grow_folder
 from growlm.convert.shards import check_new
 from growlm.data.dataset import TokenDataset
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import CheckpointError
 from growlm.growth.choose import Batch, CertificateKind
+from growlm.growth.fusion import fused_config
 from growlm.growth.operators import Growth, plan_growth
 from growlm.growth.prepare import prepare_growth
 from growlm.plan.target import growth_to
@@ -27,7 +31,7 @@ from growlm.recipe.load import load_recipe
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from growlm.recipe.sizes import growth_table
-from growlm.train.grow import grow_checkpoint_apart
+from growlm.train.grow import grow_checkpoint_apart, refuse_inside_a_ramp
 from growlm.train.restore import find_checkpoint
 
 SEQUENCES, LENGTH = 4, 128
@@ -40,6 +44,7 @@ def grow_offline(
     settings: Mapping[str, Any],
     out: Path,
     *,
+    fuse: Sequence[Path] = (),
     data: Path | None,
     seed: int,
     certificate: CertificateKind,
@@ -47,29 +52,74 @@ def grow_offline(
 ) -> dict[str, Any]:
     """Grow what is at `source` to `to` (see `growth_to`) in the new folder `out`; the certified entry.
 
-    The certificate runs on validation text of `data`, or on random tokens. Raises RecipeError,
-    CheckpointError, DataError, GrowthError or DiskError; then there is no `out`. The same call continues
-    after a kill or a full disk.
+    With `fuse`, other models are laid beside it first; then `to` may be empty. The certificate runs on
+    validation text of `data`, or on random tokens. Raises RecipeError, CheckpointError, DataError,
+    GrowthError or DiskError; then there is no `out`. The same call continues after a kill or a full disk.
     """
     check_new(out)
     writing: Any = {"certificate": certificate, "shard_bytes": shard_bytes}
-    if is_folder_of_weights(source):
-        with FolderWeights(source) as old:
-            target, table = growth_to(to, old.config, settings)
-            texts = _texts(old.config, data, _tokenizer_hash(source), seed)
-            growth = prepare_growth(old, target, table, seed=seed, tokens=texts[0][0], batches=texts[1])
-            return grow_folder(old, growth, out, batch=texts[0], **writing)
-    checkpoint = find_checkpoint(source)
-    config = ModelConfig(**checkpoint.manifest.model)  # type: ignore[arg-type]
-    target, table = growth_to(to, config, settings)
-    batch, batches = _texts(config, data, checkpoint.manifest.tokenizer_hash, seed)
-    return grow_checkpoint_apart(
-        checkpoint, target, table, out, seed=seed, batch=batch, batches=batches, **writing
-    )
+    with ExitStack() as stack:
+        others = [_parent(path, stack) for path in fuse]
+        if is_folder_of_weights(source):
+            own, tokenizer = stack.enter_context(FolderWeights(source)), _tokenizer_hash(source)
+            _refuse_other_tokenizers(tokenizer, others)
+            old = FusedFolder(own, others) if others else own
+            target, table = _target(to, old.config, settings, fused=bool(others))
+            batch, batches = _texts(old.config, data, tokenizer, seed)
+            growth = prepare_growth(old, target, table, seed=seed, tokens=batch[0], batches=batches)
+            return grow_folder(old, growth, out, batch=batch, **writing)
+        checkpoint = find_checkpoint(source)
+        tokenizer = checkpoint.manifest.tokenizer_hash
+        _refuse_other_tokenizers(tokenizer, others)
+        config = ModelConfig(**checkpoint.manifest.model)  # type: ignore[arg-type]
+        if others:
+            config = fused_config([config, *(other.weights.config for other in others)])
+        target, table = _target(to, config, settings, fused=bool(others))
+        batch, batches = _texts(config, data, tokenizer, seed)
+        return grow_checkpoint_apart(
+            checkpoint,
+            target,
+            table,
+            out,
+            seed=seed,
+            batch=batch,
+            batches=batches,
+            others=others,
+            **writing,
+        )
+
+
+def _target(
+    to: str, old: ModelConfig, settings: Mapping[str, Any], *, fused: bool
+) -> tuple[ModelConfig, GrowthTable]:
+    """As `growth_to`; a model that was fused need not grow any more."""
+    return (old, growth_table(settings)) if fused and not to else growth_to(to, old, settings)
+
+
+def _parent(path: Path, stack: ExitStack) -> Parent:
+    """A model to fuse, open until the stack is closed. Raises CheckpointError or GrowthError."""
+    if is_folder_of_weights(path):
+        folder = stack.enter_context(FolderWeights(path))
+        return Parent(folder, folder.files, _tokenizer_hash(path))
+    checkpoint = find_checkpoint(path)
+    refuse_inside_a_ramp(checkpoint)
+    weights = stack.enter_context(StoredWeights.of(checkpoint))
+    files = [checkpoint.path / name for name in checkpoint.manifest.files]
+    return Parent(weights, files, checkpoint.manifest.tokenizer_hash)
+
+
+def _refuse_other_tokenizers(own: str, others: Sequence[Parent]) -> None:
+    if len({own, *(other.tokenizer_hash for other in others)} - {""}) > 1:
+        raise CheckpointError(
+            "these models have different tokenizers",
+            where="--fuse",
+            why="an id is another text for each of them",
+            fix="fuse models that were trained with one tokenizer",
+        )
 
 
 def plans_of(
-    source: Path, to: str, settings: Mapping[str, Any], seed: int
+    source: Path, to: str, settings: Mapping[str, Any], seed: int, fuse: Sequence[Path] = ()
 ) -> Iterator[tuple[Growth, torch.dtype, bool]]:
     """The growth of what is at `source`, or every growth of the recipe `source`, without reading a tensor.
 
@@ -84,26 +134,27 @@ def plans_of(
             growth = _unmeasured(old, recipe.model_config_of(index), table, recipe.seed + index)
             yield growth, torch.float32, True
             old = growth.new
-    elif is_folder_of_weights(source):
-        with FolderWeights(source) as weights:
-            target, table = growth_to(to, weights.config, settings)
-            yield _unmeasured(weights.config, target, table, seed), weights.dtype("embedding.weight"), False
-    else:
-        old = _shape_of_checkpoint(source)
-        target, table = growth_to(to, old, settings)
-        yield _unmeasured(old, target, table, seed), torch.float32, True
+        return
+    shapes = [_stored_shape(path) for path in (source, *fuse)]
+    old, dtype = (fused_config([config for config, _ in shapes]) if fuse else shapes[0][0]), shapes[0][1]
+    target, table = _target(to, old, settings, fused=bool(fuse))
+    has_state = not is_folder_of_weights(source) and not fuse
+    yield _unmeasured(old, target, table, seed), dtype, has_state
 
 
 def _unmeasured(old: ModelConfig, target: ModelConfig, table: GrowthTable, seed: int) -> Growth:
     return plan_growth(old, target, table, seed=seed, distances=[0.0] * old.n_layers)
 
 
-def _shape_of_checkpoint(path: Path) -> ModelConfig:
-    """Of a checkpoint, or the newest of a folder, as its manifest says. Raises CheckpointError."""
+def _stored_shape(path: Path) -> tuple[ModelConfig, torch.dtype]:
+    """Of a Hugging Face folder, a checkpoint, or the newest one of a run. Raises CheckpointError."""
+    if is_folder_of_weights(path):
+        with FolderWeights(path) as weights:
+            return weights.config, weights.dtype("embedding.weight")
     if not (path / MANIFEST).is_file():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
         path = next((entry.path for entry in CheckpointStore(folder, keep=2).checkpoints()), path)
-    return ModelConfig(**Manifest.load(path / MANIFEST).model)  # type: ignore[arg-type]
+    return ModelConfig(**Manifest.load(path / MANIFEST).model), torch.float32  # type: ignore[arg-type]
 
 
 def _tokenizer_hash(folder: Path) -> str:
