@@ -49,7 +49,7 @@ OTHERS = """\
 |---|---|---|---|---|
 | vocabulary | `vocab_size` of the stage: new rows are fresh, their logits get log(mask) over `ramp_steps` | exact for old tokens | new rows restart | MSG, 2305.02869 |
 | sequence length | `seq_len` of the stage; rotary positions need nothing, learned ones get new rows by `max_positions` | exact | kept | GrowLength, 2310.00576 |
-| two or more models into one | `growlm grow A --fuse B`: their blocks side by side, zero between them | the mean of their logits, if they are equal models; else not | block by block, restarted between them | Deep Fusion, 2306.11903 |
+| two or more models into one | `growlm grow A --fuse B`: their blocks side by side, zero between them | the function, if the models are equal; else not, and its certificate compares it with the mean of their logits | restarted | Deep Fusion, 2306.11903 |
 | stage lengths | `schedule.prop_alpha`: stage i trains in proportion to i^alpha | – | – | MIDAS, 2409.19044 |
 """
 
