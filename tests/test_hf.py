@@ -13,15 +13,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import growlm.hf
 from growlm.convert.dialects import GROWLM
-from growlm.recipe.shape import ModelConfig
 from growlm.train.exchange import export_checkpoint
-from tests.convert.checkpoints import SHAPE, random_decoder, save
+from tests.convert.checkpoints import random_decoder, save, small
 
 MODELS = {
-    "flm": ModelConfig(family="flm", **SHAPE | {"n_kv_heads": 4}, logit_mult=0.3, input_mult=2.5),
-    "grown": ModelConfig(
-        family="llama", **SHAPE, tied=False, attn_mult=1.2, rotary=(0.0, 0.25, 0.5, 0.55), norm_eps=3e-5
-    ),
+    "flm": small("flm", logit_mult=0.3, input_mult=2.5),
+    "grown": small("llama", tied=False, attn_mult=1.2, rotary=(0.0, 0.25, 0.5, 0.55), norm_eps=3e-5),
 }
 
 
@@ -39,7 +36,7 @@ def exported(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path]
 def test_it_loads_generates_and_saves(exported: tuple[Any, Path], tmp_path: Path) -> None:
     decoder, folder = exported
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
-    assert isinstance(model, growlm.hf.GrowLMForCausalLM)
+    assert model.__class__ is growlm.hf.GrowLMForCausalLM
     x = torch.randint(0, 288, (2, 11))
     with torch.no_grad():
         assert torch.equal(model(x).logits, decoder.logits(x))

@@ -86,12 +86,13 @@ def read_rope(config: Json, theta_key: str, share_key: str | None, share: float)
         raise refuse("rope_scaling", f"rotary positions of type {kind!r}; GrowLM has 'default' and 'llama3'")
     scaling = None
     if kind == "llama3":
-        original = count(config, "max_position_embeddings")
+        if rope.get("original_max_position_embeddings") is None:
+            rope["original_max_position_embeddings"] = count(config, "max_position_embeddings")
         scaling = (
             number(rope, "factor", 8.0),
             number(rope, "low_freq_factor", 1.0),
             number(rope, "high_freq_factor", 4.0),
-            number(rope, "original_max_position_embeddings", original),
+            number(rope, "original_max_position_embeddings", 0.0),
         )
     for table in (rope, config):
         if share_key is None:

@@ -165,10 +165,19 @@ def export_checkpoint(
             dtype=DTYPES[dtype],
             shard_bytes=shard_bytes,
             source={name: record.xxh3 for name, record in manifest.files.items()},
-            keys={"torch_dtype": str(DTYPES[dtype]).removeprefix("torch."), **special_ids(files)},
+            keys=_keys(chosen, dtype, weights.config, recipe and trained_context(checkpoint))
+            | special_ids(files),
             files=files | {"README.md": card.encode()},
         )
     return chosen
+
+
+def _keys(dialect: Dialect, dtype: str, config: ModelConfig, context: int | None) -> dict[str, Any]:
+    """Keys of config.json beside the shape: how weights are stored, and the context of the training."""
+    keys: dict[str, Any] = {"torch_dtype": str(DTYPES[dtype]).removeprefix("torch.")}
+    if "max_positions" in dialect.keys and config.max_positions is None and context:
+        keys[dialect.keys["max_positions"]] = context
+    return keys
 
 
 def _dialect(name: str | None, config: ModelConfig) -> Dialect:

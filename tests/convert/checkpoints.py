@@ -10,13 +10,18 @@ import torch
 from growlm.checkpoint.store import CheckpointStore
 from growlm.data.tokenizer import Tokenizer
 from growlm.model.decoder import Decoder
+from growlm.recipe.families import FAMILIES
 from growlm.recipe.shape import ModelConfig
 from growlm.train.state import MODEL_FILE
 
-SHAPE: dict[str, Any] = {
-    "d_model": 32, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_ff": 48, "n_layers": 2, "vocab_size": 288,
-}  # fmt: skip
 TEXTS = ["The river remembers the mountain. " * 20, "A lantern crosses the garden in winter. " * 20]
+
+
+def small(family: str, **changes: Any) -> ModelConfig:
+    """A small model; its query heads share key/value heads where the family can."""
+    kv = 2 if FAMILIES[family].norm == "rms" else 4
+    sizes = {"d_model": 32, "n_heads": 4, "n_kv_heads": kv, "head_dim": 8, "d_ff": 48, "n_layers": 2}
+    return ModelConfig(**{"family": family, "vocab_size": 288, **sizes, **changes})
 
 
 def random_decoder(config: ModelConfig) -> Decoder:
