@@ -112,6 +112,7 @@ def plan_growth(
     `distances`, one for each old block, are what depth `distance` chooses by (see `layer_distances`).
     Raises GrowthError, before anything is touched, for a pair that cannot be done or cannot be exact.
     """
+    target = target.with_(max_positions=target.max_positions or old.max_positions)  # unset: as they are
     for refusal in refusals(old, target, table):
         raise GrowthError(refusal.what, where=refusal.field, why=refusal.why, fix=refusal.fix)
     maps = axis_maps(old, target, table, seed)

@@ -172,9 +172,9 @@ def _announce_growth(session: Session, state: TrainState) -> None:
         f"|dloss| {abs(c['dloss']):.2g} ({kind}, {c['precision']})"
     )
     locked = {a: s for a, s in c["symmetry"].items() if s["distinct"] < s["units"]}
-    if locked:
+    if locked and session.recipe.growth_of(p.stage).effective_moments != "asymmetric":
         axes = ", ".join(f"{a} ({s['distinct']} of {s['units']} distinct)" for a, s in locked.items())
-        message = f"copies that can never part ways on {axes}: set growth.noise or growth.split"
+        message = f"copies that can never part ways on {axes}: set growth.noise, split or moments"
         session.event(p.step, message, "warning")
 
 

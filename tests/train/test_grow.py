@@ -19,7 +19,7 @@ from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, TrainState
 from growlm.train.supervisor import run
 from tests.checkpoint.helpers import in_child
 from tests.train.conftest import MakeRecipe
-from tests.train.helpers import ONE_STAGE, newest, records
+from tests.train.helpers import ONE_STAGE, messages, newest, records
 
 FACTS: dict[str, Any] = dict.fromkeys(("recipe_hash", "data_fingerprint", "tokenizer_hash"), "")
 FACTS["environment"] = {}
@@ -189,3 +189,17 @@ def test_a_checkpoint_inside_a_ramp_is_not_grown(source: Checkpoint, tmp_path: P
     with pytest.raises(GrowthError, match="inside a mask ramp"):
         grow_to(inside, store, ALL, {})
     assert not store.checkpoints()
+
+
+@pytest.mark.parametrize(("moments", "warned"), [("grow", True), ("asymmetric", False)])
+def test_copies_that_stay_equal_are_a_warning(
+    recipe: MakeRecipe, moments: str, warned: bool, tmp_path: Path
+) -> None:
+    growth = (
+        f"growth = {{operator = 'clone', noise = 0.0, force = true, moments = '{moments}', rewarm_steps = 2}}"
+    )
+    shape = "n_layers = 1, tokens = 512, seq_len = 16, batch_size = 8"
+    small = f"{{name = 'small', d_model = 16, n_heads = 2, d_ff = 32, {shape}}}"
+    wide = f"{{name = 'wide', d_model = 16, n_heads = 2, d_ff = 64, {shape}, {growth}}}"
+    run(recipe(f"stages=[{small}, {wide}]"), tmp_path)
+    assert any("can never part ways on ffn (32 of 64" in m for m in messages(tmp_path)) is warned
