@@ -139,8 +139,8 @@ def _fusion_text(certificate: Json) -> str:
     fusion = certificate["fusion"]
     parents = ", ".join(f"{loss:.4f}" for loss in fusion["loss_parents"])
     return (
-        f"fused, not exact by design: loss {fusion['loss_fused']:.4f}; of the models {parents}, of the mean of their logits "
-        f"{fusion['loss_mean']:.4f}\n"
+        f"fused, not exact by design: loss {fusion['loss_fused']:.4f}; of the models {parents}, "
+        f"of the mean of their logits {fusion['loss_mean']:.4f}\n"
     )
 
 

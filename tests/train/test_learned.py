@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from growlm.data.mixture import Mixture
+from growlm.errors import GrowthError
+from growlm.train.offline import grow_offline
 from growlm.train.restore import find_checkpoint
 from growlm.train.state import OPTIMIZER_FILE
 from growlm.train.supervisor import run
 from tests.train.conftest import MakeRecipe
-from tests.train.helpers import records, straight_run
+from tests.train.helpers import ONE_STAGE, records, straight_run
 
 LIGO = (
     "stages=[{name = 'small', d_model = 16, n_heads = 2, d_ff = 32, n_layers = 1,"
@@ -49,3 +51,23 @@ def test_it_learns_from_the_first_batches_of_its_stage_and_starts_without_moment
     assert [step for span, step in read if span == 1] == [0, 1, 2, *range(8)]
     grown = find_checkpoint(tmp_path / "checkpoints" / "step-00000024-grown")
     assert not any(moment.any() for moment in grown.load(OPTIMIZER_FILE).values())
+
+
+def test_growth_by_hand_learns_from_the_data_it_is_given(
+    recipe: MakeRecipe, data: Path, tmp_path: Path
+) -> None:
+    straight_run(recipe(*ONE_STAGE), tmp_path / "run")
+    flags: Any = {"seed": 1, "certificate": "auto", "shard_bytes": 10**9}
+    settings = {"operator": "ligo", "depth": "stack"}
+
+    def loss(out: str, learn_steps: int) -> float:
+        steps = settings | {"learn_steps": learn_steps}
+        entry = grow_offline(tmp_path / "run", "width=2x", steps, tmp_path / out, data=data, **flags)
+        return entry["certificate"]["loss_after"]
+
+    first, second, again = loss("a", 1), loss("b", 15), loss("c", 15)
+    assert second < first
+    assert second == again
+    with pytest.raises(GrowthError, match="nothing to learn from"):
+        grow_offline(tmp_path / "run", "width=2x", settings, tmp_path / "d", data=None, **flags)
+    assert not (tmp_path / "d").exists()
