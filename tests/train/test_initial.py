@@ -175,9 +175,10 @@ def test_nothing_there_is_refused(recipe: MakeRecipe, tmp_path: Path) -> None:
         run(recipe(MASKED, f"init={tmp_path / 'none'}"), tmp_path / "run")
 
 
-def test_a_hugging_face_folder_starts_without_moments(recipe: MakeRecipe, tmp_path: Path) -> None:
-    made = recipe(MASKED, f"init={tmp_path / 'hf'}")
-    config = made.model_config_of(0).with_(norm_eps=1e-6)
+def test_a_hugging_face_folder_starts_without_moments_and_grows(recipe: MakeRecipe, tmp_path: Path) -> None:
+    deeper = MASKED[:-1] + ", " + MASKED[8:].replace("'on'", "'deep'").replace("n_layers = 2", "n_layers = 3")
+    made = recipe(deeper, f"init={tmp_path / 'hf'}")
+    config = made.model_config_of(0).with_(norm_eps=1e-6, max_positions=64)
     model = Decoder(config).init_weights(3)
     (tmp_path / "hf").mkdir()
     tensors = {f"decoder.{name}": p.detach() for name, p in model.named_parameters()}
@@ -189,4 +190,10 @@ def test_a_hugging_face_folder_starts_without_moments(recipe: MakeRecipe, tmp_pa
     assert all(torch.equal(p, model.get_parameter(n)) for n, p in state.model.named_parameters())
     killed(made, tmp_path / "run", "train.after_step:kill@5")
     run(made, tmp_path / "run")
-    assert len(steps(tmp_path / "run")) == 10
+    assert len(steps(tmp_path / "run")) == 20
+    grown_config = newest(tmp_path / "run").manifest.model
+    assert (grown_config["norm_eps"], grown_config["max_positions"], grown_config["n_layers"]) == (
+        1e-6,
+        64,
+        3,
+    )
