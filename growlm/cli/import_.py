@@ -15,9 +15,12 @@ def import_(
     out: Annotated[Path, typer.Argument(help="New folder for the checkpoint and a recipe to go on with.")],
 ) -> None:
     """Import Llama, Mistral, SmolLM, Qwen2, Qwen3, GPT-2, GPT-NeoX, OPT, Tele-FLM and FLM-101B models."""
+    from growlm.convert.folder import CONFIG, read_json
     from growlm.train.exchange import RECIPE, import_folder
 
     path = import_folder(folder, out)
+    if "auto_map" in read_json(folder / CONFIG):
+        typer.echo("note: the code that auto_map names was not run; GrowLM knows this model_type")
     typer.echo(f"checkpoint: {path}")
     typer.echo(f"to train it on, prepare data with --tokenizer {path / 'tokenizer.json'}")
     typer.echo(f"and run: growlm train {out / RECIPE}")

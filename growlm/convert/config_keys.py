@@ -131,7 +131,7 @@ def read_multipliers(config: Json, d_model: int) -> dict[str, Any]:
     return {
         "input_mult": number(config, "input_mult", 1.0),
         "logit_mult": number(config, "output_mult", 1.0) / factor,
-        "mup_base_d_model": int(base) if base == int(base) else None,
+        "mup_base_d_model": int(base) if factor != 1 and base == int(base) else None,
     }
 
 
