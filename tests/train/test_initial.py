@@ -191,9 +191,5 @@ def test_a_hugging_face_folder_starts_without_moments_and_grows(recipe: MakeReci
     killed(made, tmp_path / "run", "train.after_step:kill@5")
     run(made, tmp_path / "run")
     assert len(steps(tmp_path / "run")) == 20
-    grown_config = newest(tmp_path / "run").manifest.model
-    assert (grown_config["norm_eps"], grown_config["max_positions"], grown_config["n_layers"]) == (
-        1e-6,
-        64,
-        3,
-    )
+    last = newest(tmp_path / "run").manifest.model
+    assert (last["norm_eps"], last["max_positions"], last["n_layers"]) == (1e-6, 64, 3)
