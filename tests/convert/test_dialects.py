@@ -139,7 +139,7 @@ def _rewritten(folder: Path, change: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["gpt2", "opt", "neox-tied", "llama-gqa-tied"])
 def test_models_saved_without_a_head_or_with_buffers(kind: str, tmp_path: Path) -> None:
-    """The first GPT-2 has no prefix and its masks, older Pythia and Llama rotary buffers, some a tied head."""
+    """The first GPT-2 has no prefix and its masks, older Pythia and Llama rotary buffers, some a head."""
     next(case for case in CASES if case.id == kind).build().save_pretrained(tmp_path)
     with FolderWeights(tmp_path) as weights:
         dialect, tied = weights.dialect, weights.dialect.tensors(weights.config)[0].name
