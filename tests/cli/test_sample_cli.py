@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from growlm.data.prepare import prepare
+from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
+from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model
+from growlm.train.validate import generate
+from tests.cli.run_cli import growlm
+
+ONE = (
+    "stages=[{name = 'only', d_model = 16, n_heads = 2, d_ff = 32, n_layers = 1,"
+    " tokens = 512, seq_len = 16, batch_size = 8}]"
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data`, `tiny.toml` and `run`, trained for four steps and then killed in a ramp."""
+    folder = tmp_path_factory.mktemp("trained")
+    text = write_corpus(folder / "text")
+    prepare(folder / "data", text, vocab_size=VOCABULARY, validation_share=0.1)
+    recipe = write_recipe(folder / "tiny.toml", folder / "data")
+    assert growlm("train", recipe, "--run", folder / "run", "--set", ONE).code == 0
+    assert growlm("train", recipe, "--run", folder / "ramp", fault="train.after_step:kill@12").code == -9
+    return folder
+
+
+def test_sample_is_decided_by_the_seed(trained: Path) -> None:
+    call = ("sample", trained / "run", "--prompt", "The river", "--prompt", "河流", "--tokens", 12, "--json")
+    first, again, other = (growlm(*call, "--seed", seed) for seed in (1, 1, 2))
+    assert first.code == 0
+    assert first.out == again.out != other.out
+    parsed = json.loads(first.out)
+    assert [sample["prompt"] for sample in parsed["samples"]] == ["The river", "河流"]
+    assert parsed["checkpoint"].endswith("step-00000004")
+    plain = growlm("sample", trained / "run", "--prompt", "河流", "--tokens", 12)
+    assert parsed["samples"][1]["text"] in plain.out
+
+
+def test_a_checkpoint_from_inside_a_ramp_samples_as_masked_as_it_was_trained(trained: Path) -> None:
+    checkpoint = find_checkpoint(trained / "ramp" / "checkpoints" / "step-00000010")
+    model, tokenizer = masked_model(checkpoint), find_tokenizer(checkpoint, None)
+    assert model.masks is not None
+    assert model.masks.value == pytest.approx(0.6)
+    call = ("sample", checkpoint.path, "--prompt", "The", "--tokens", 8, "--temperature", 0, "--json")
+    text = generate(model, tokenizer, "The", tokens=8, context=512, seed=1, temperature=0)
+    assert json.loads(growlm(*call).out)["samples"] == [{"prompt": "The", "text": text}]
+
+
+def test_sample_wants_the_tokenizer_it_was_trained_with(trained: Path, tmp_path: Path) -> None:
+    prepare(tmp_path / "other", write_corpus(tmp_path / "text"), vocab_size=300)
+    done = growlm("sample", trained / "run", "--prompt", "a", "--data", tmp_path / "other")
+    assert (done.code, "not the one the checkpoint was trained with" in done.err) == (65, True)
+    done = growlm("sample", trained / "run", "--prompt", "a", "--data", tmp_path)
+    assert (done.code, "--data FOLDER" in done.err) == (65, True)
+    assert growlm("sample", trained / "run").code == 2
