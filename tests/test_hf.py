@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import growlm.hf
 from growlm.convert.dialects import GROWLM
+from growlm.data.tokenizer import Tokenizer
 from growlm.train.exchange import export_checkpoint
-from tests.convert.checkpoints import random_decoder, save, small
+from tests.convert.checkpoints import TEXTS, random_decoder, save, small
 
 MODELS = {
     "flm": small("flm", logit_mult=0.3, input_mult=2.5),
@@ -73,6 +74,17 @@ def test_the_auto_class_knows_the_config(exported: tuple[Any, Path]) -> None:
     config: Any = AutoConfig.from_pretrained(exported[1])
     assert config.shape == exported[0].config
     assert config.num_hidden_layers == 2
+
+
+def test_the_auto_tokenizer_is_the_runs(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(TEXTS, 288)
+    run = tmp_path / "run"
+    save(random_decoder(MODELS["flm"]), run, tokenizer)
+    settings: dict[str, Any] = {"dtype": "fp32", "shard_bytes": 1 << 30, "data": run / "data"}
+    assert export_checkpoint(run, tmp_path / "hf", dialect=None, **settings).name == "growlm"
+    theirs: Any = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert theirs(TEXTS[1]).input_ids == tokenizer.encode(TEXTS[1])
+    assert theirs.decode(tokenizer.encode(TEXTS[1])) == TEXTS[1]
 
 
 def test_without_transformers_it_says_what_to_install() -> None:

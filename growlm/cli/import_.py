@@ -22,5 +22,7 @@ def import_(
     if "auto_map" in read_json(folder / CONFIG):
         typer.echo("note: the code that auto_map names was not run; GrowLM knows this model_type")
     typer.echo(f"checkpoint: {path}")
-    typer.echo(f"to train it on, prepare data with --tokenizer {path / 'tokenizer.json'}")
-    typer.echo(f"and run: growlm train {out / RECIPE}")
+    tokenizer = path / "tokenizer.json"
+    if tokenizer.is_file():
+        typer.echo(f"to train it on, prepare data with --tokenizer {tokenizer}")
+    typer.echo(f"a recipe that goes on from it: {out / RECIPE}")

@@ -55,6 +55,16 @@ def test_exported_models_are_the_same_under_transformers(name: str, tmp_path: Pa
     assert len(list((tmp_path / "hf").glob("*.safetensors"))) > 1
 
 
+def test_mistral_takes_a_width_that_its_heads_do_not_divide(tmp_path: Path) -> None:
+    ours = random_decoder(small("llama", n_heads=6, max_positions=64))
+    save(ours, tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "hf", dialect="mistral")
+    theirs: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    x = tokens(288)
+    with torch.no_grad():
+        assert (theirs(x).logits - ours.logits(x)).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("case", CASES, ids=[c.id for c in CASES])
 def test_a_folder_comes_back_bit_for_bit(case: Case, tmp_path: Path) -> None:
     source = tmp_path / "source"
