@@ -25,7 +25,7 @@ from growlm.convert.shards import partial_folder, plan_shards
 from growlm.errors import GrowthError
 from growlm.growth.apply import Kind, grow_births
 from growlm.growth.certify import require
-from growlm.growth.choose import Batch, CertificateKind, certify_as
+from growlm.growth.choose import Batch, CertificateKind, affordable, certify_as
 from growlm.growth.chunks import grow_chunks, one_thread
 from growlm.growth.fusion import FusedWeights
 from growlm.growth.operators import Growth
@@ -61,7 +61,8 @@ def grow_checkpoint(
             for file, names in grown.tensors.items():
                 writer = pending.writer(file, [grown.entry(name) for name in names])
                 grown.write(names, writer)
-            entry = grown.certified([pending.path(MODEL_FILE)], batch, "auto")
+            kind = "full" if affordable(grown.growth) == "full" else "streaming"  # what trains here fits here
+            entry = grown.certified([pending.path(MODEL_FILE)], batch, kind)
             return pending.commit(**grown.fields(entry), **facts), entry
 
 
