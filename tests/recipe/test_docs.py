@@ -37,7 +37,7 @@ def test_a_template_of_a_preset_loads_to_the_preset(name: str, tmp_path: Path) -
     check_recipe(recipe)
 
 
-@pytest.mark.parametrize("name", list(presets()))
+@pytest.mark.parametrize("name", ["demo", "laptop", "flm-base"])
 def test_presets_are_bilingual_and_grow_twice_in_different_axes(name: str) -> None:
     recipe = load_recipe(preset_path(name))
     assert recipe.data.mixture == {"en": 53.5, "zh": 46.5}
@@ -47,6 +47,16 @@ def test_presets_are_bilingual_and_grow_twice_in_different_axes(name: str) -> No
     assert all(grown)
     assert grown[0] != grown[1]
     assert max(map(len, grown)) > 1
+
+
+@pytest.mark.parametrize("name", ["flm-101b", "tele-flm-1t"])
+def test_published_runs_grow_twice_with_heads_of_one_size(name: str) -> None:
+    recipe = load_recipe(preset_path(name))
+    shapes = [recipe.model_config_of(index) for index in range(3)]
+    for old, new in pairwise(shapes):
+        assert old.d_model < new.d_model
+        assert old.n_layers < new.n_layers
+    assert all(shape.head_dim == 128 == shape.d_model // shape.n_heads for shape in shapes)
 
 
 def test_the_json_schema_names_every_table_and_extends() -> None:
