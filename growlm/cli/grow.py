@@ -57,7 +57,8 @@ def grow(
 ) -> None:
     """Grow a model to a larger shape and certify that it still computes the same.
 
-    The same command continues after a kill. Peak memory is 500 MB and twice the largest tensor.
+    The same command continues after a kill. Writing takes at most 500 MB of memory and twice the largest
+    tensor, the certificate at most a third of what is free.
     """
     settings = _settings(set_ or [], operator=operator, depth=depth)
     if dry_run:
