@@ -44,6 +44,12 @@ def disk_errors(path: Path, needed: int = 0) -> Iterator[None]:
         raise DiskError("A disk operation failed", where=str(path), why=why, fix=fix) from error
 
 
+def start_writeback(fd: int) -> None:
+    """Ask the disk to begin writing what the system holds of an open file; a hint, which does not wait."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def fsync_fd(fd: int) -> None:
     """Wait until the file is on the disk itself (on macOS plain fsync stops at the drive's cache)."""
     full = getattr(fcntl, "F_FULLFSYNC", None)

@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 import xxhash
 
-from growlm.checkpoint.disk import CHUNK, disk_errors, fsync_fd, hash_file, write_all
+from growlm.checkpoint.disk import CHUNK, disk_errors, fsync_fd, hash_file, start_writeback, write_all
 from growlm.errors import CheckpointError
 from growlm.testing.faults import fault_point
 
@@ -34,6 +34,8 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 """The safetensors name of every dtype that a checkpoint may hold."""
+
+SEND_BYTES = 32 << 20  # written to the disk in the background, so that the sync at the end is short
 
 _EMPTY = xxhash.xxh3_128_hexdigest(b"")
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
@@ -81,6 +83,7 @@ class TensorWriter:
         header, tensors, self._size = _layout(entries)
         self._tensors = {name: replace(tensor, xxh3=_EMPTY) for name, tensor in tensors.items()}
         self._queue = [name for name, tensor in reversed(tensors.items()) if tensor.bytes]
+        self._unsent = 0  # bytes that the disk has not been asked to write yet
         self._done = 0  # bytes of the tensor at the end of the queue
         self._file_hash, self._tensor_hash = xxhash.xxh3_128(header), xxhash.xxh3_128()
         self._info: FileInfo | None = None
@@ -153,6 +156,10 @@ class TensorWriter:
             fault_point("checkpoint.write")
             write_all(self._fd, data)
         self._done += len(data)
+        self._unsent += len(data)
+        if self._unsent >= SEND_BYTES:
+            start_writeback(self._fd)
+            self._unsent = 0
 
 
 class TensorReader:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 import torch
@@ -53,6 +54,7 @@ class FolderWeights:
         self.config = self.dialect.read_config(self.config_json)
         self._files = [TensorReader(path) for path in _tensor_files(folder)]
         self._reader = {name: reader for reader in self._files for name in reader.names}
+        self._unpacking = Lock()
         self._unpacked: tuple[str, Tensor] = ("", torch.empty(0))
         try:
             self._holder = self._check()
@@ -75,10 +77,11 @@ class FolderWeights:
         tensor = self._holder[name]
         if tensor.unpack is None:
             return self._finite(tensor.name, self._reader[tensor.name].read(tensor.name, start, stop))
-        if self._unpacked[0] != name:
-            whole = self._finite(tensor.name, self._reader[tensor.name].read(tensor.name))
-            self._unpacked = name, tensor.unpack(whole, name)
-        return self._unpacked[1][start:stop]
+        with self._unpacking:  # growth reads from several threads
+            if self._unpacked[0] != name:
+                whole = self._finite(tensor.name, self._reader[tensor.name].read(tensor.name))
+                self._unpacked = name, tensor.unpack(whole, name)
+            return self._unpacked[1][start:stop]
 
     def close(self) -> None:
         """Let go of the files."""

@@ -10,6 +10,7 @@ writes (out), and G the gradient of the old weight (docs/growth.md; tests check 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -88,10 +89,8 @@ def _gather(
         if first == NEW and not (mean and parameter.axes[0] == "d_model"):
             continue
         if first == NEW:
-            old = read(name, 0, growth.old.d_model)
-            old = (
-                old.mean(dim=0, keepdim=True, dtype=torch.float64).to(old.dtype).expand(b - a, *old.shape[1:])
-            )
+            old = _mean_row(name, growth.old.d_model, read)
+            old = old.expand(b - a, *old.shape[1:])
         else:
             old = read(_row_source(growth, parameter, name, place), first, first + b - a)
         factor = float(by_row[place])
@@ -102,6 +101,13 @@ def _gather(
             _place_columns(old, columns, np.where(wired, 1.0, 0.0), out[a:b])
         else:
             _place_columns(old, columns, by_column * factor, out[a:b])
+
+
+@lru_cache(maxsize=2)  # every chunk of the rows that hold the mean asks for it
+def _mean_row(name: str, rows: int, read: ReadRows) -> Tensor:
+    """The mean over the rows of an old tensor, as one row."""
+    old = read(name, 0, rows)
+    return old.mean(dim=0, keepdim=True, dtype=torch.float64).to(old.dtype)
 
 
 def _row_source(growth: Growth, parameter: Parameter, name: str, row: int) -> str:

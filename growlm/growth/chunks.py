@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
@@ -16,11 +19,29 @@ CHUNK_BYTES = 2 << 20  # a few of these stay in the cache from reading to writin
 
 
 def grow_chunks(growth: Growth, parameter: Parameter, kind: Kind, read: ReadRows) -> Iterator[Tensor]:
-    """The rows of a grown tensor in order, some at a time; arguments as of `grow_rows`."""
+    """The rows of a grown tensor in order, some at a time; arguments as of `grow_rows`.
+
+    While the caller writes a chunk, every core grows another: `read` is called from several threads.
+    """
     rows = parameter.shape[0]
     step = max(1, CHUNK_BYTES // (4 * parameter.numel // rows))
-    for start in range(0, rows, step):
-        yield grow_rows(growth, parameter, kind, start, min(rows, start + step), read)
+    starts = range(0, rows, step)
+
+    def grown(start: int) -> Tensor:
+        return grow_rows(growth, parameter, kind, start, min(rows, start + step), read)
+
+    if len(starts) == 1:
+        yield grown(0)
+        return
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        ahead: deque[Future[Tensor]] = deque()
+        for start in starts:
+            ahead.append(pool.submit(grown, start))
+            if len(ahead) > cores:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 @contextmanager
