@@ -78,15 +78,15 @@ def _gather(
     growth: Growth, parameter: Parameter, kind: Kind, start: int, read: ReadRows, out: Tensor
 ) -> None:
     """Write old entries times their shares to their new places in `out`, in one pass; NEW ones stay zero."""
-    name = growth.source_name(parameter)
-    rows = growth.maps[parameter.axes[0]]
+    name, axis = growth.source_name(parameter), parameter.axes[0]
+    mean = growth.pads == "mean" and parameter.writes_residual and kind == "weight" and axis == "d_model"
+    rows = growth.maps[axis]
     columns = growth.maps[parameter.axes[1]] if len(parameter.axes) > 1 else None
     by_row, by_column = _factors(growth, parameter, kind)
-    mean = growth.pads == "mean" and parameter.writes_residual and kind == "weight"
     stop = start + len(out)
     for a, b in _runs_of(rows.source[start:stop], by_row[start:stop], rows.is_copy[start:stop]):
         place, first = start + a, int(rows.source[start + a])
-        if first == NEW and not (mean and parameter.axes[0] == "d_model"):
+        if first == NEW and not mean:
             continue
         if first == NEW:
             old = _mean_row(name, growth.old.d_model, read)
