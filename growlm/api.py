@@ -69,7 +69,7 @@ def grow(
     old = _weights(model)
     ids = _random_ids(old.config, seed) if tokens is None else tokens.cpu()
     target = to if isinstance(to, ModelConfig) else parse_sizes(to, old.config)
-    growth = prepare_growth(old, target, table, seed=seed, tokens=ids, batches=batches)
+    growth = prepare_growth(old, target, table, seed=seed, tokens=ids, batches=batches, has_state=False)
     if not isinstance(model, Decoder):
         refuse_masks(growth)
     state = {

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from growlm.growth.depth import FRESH, LayerSource
-from growlm.growth.fresh import add_noise, fill_new
+from growlm.growth.fresh import add_noise, fill_new, part_rows
 from growlm.growth.maps import NEW, AxisMap
 from growlm.growth.operators import Growth
 from growlm.model.init import init_rows
@@ -54,7 +54,7 @@ def grow_rows(
     if layer.start == "zero" and parameter.writes_residual:
         return torch.zeros(shape, dtype=dtype)
     if layer.start == "identity":
-        return _identity(parameter, start, stop).to(dtype)
+        return _identity(growth, parameter, start, stop).to(dtype)
     if layer.source == FRESH:
         return init_rows(parameter, growth.seed, start, stop).to(dtype)
     rows = torch.zeros(shape, dtype=dtype)
@@ -63,14 +63,20 @@ def grow_rows(
         fresh = init_rows(parameter, growth.seed, start, stop).to(dtype)
         return rows.mul_(growth.table.shrink).add_(fresh, alpha=growth.table.perturb)
     fill_new(growth, parameter, rows, start)
+    if layer.start in ("zero", "gate"):
+        part_rows(growth, parameter, rows, start)
     return add_noise(growth, parameter, rows, start)
 
 
-def _identity(parameter: Parameter, start: int, stop: int) -> Tensor:
-    """Rows of a block that does nothing: gains and biases zero, matrices (rectangular) identities."""
-    rows = torch.zeros(stop - start, *parameter.shape[1:])
-    if rows.dim() == 2 and start < parameter.shape[1]:
-        rows.diagonal(start).fill_(1.0)
+def _identity(growth: Growth, parameter: Parameter, start: int, stop: int) -> Tensor:
+    """Rows of a block that does nothing: gains and biases zero, the square part of matrices identities.
+
+    What is outside the square is fresh: a unit that neither reads nor writes would stay so for ever.
+    """
+    if len(parameter.shape) == 1:
+        return torch.zeros(stop - start)
+    rows, side = init_rows(parameter, growth.seed, start, stop), min(parameter.shape)
+    rows[: max(0, side - start), :side] = torch.eye(side)[start:stop]
     return rows
 
 

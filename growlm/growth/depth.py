@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from growlm.errors import GrowthError
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
@@ -22,7 +23,7 @@ class LayerSource:
     """Where a block of the grown model comes from: an old block, or FRESH values from the table.
 
     `start`: an old block is `kept`; a new one is a plain `copy`, has `zero` residual writers, is behind a
-    `gate` that the ramp opens, is an `identity` (gains zero, matrices identities), or is `fresh`.
+    `gate` that the ramp opens, is an `identity` (gains zero, square parts identities), or is `fresh`.
     """
 
     source: int
@@ -77,6 +78,8 @@ def plan_layers(
     """Every block of the grown model; `distances` (see `layer_distances`) are for `distance` alone."""
     if new.n_layers == old.n_layers:
         return tuple(LayerSource(i) for i in range(old.n_layers))
+    if table.depth == "distance" and not distances:
+        raise GrowthError("depth distance needs the distance of every block", fix="see `layer_distances`")
     layers = DEPTH[table.depth].layers(old.n_layers, new.n_layers, table, distances or [])
     assert [x.source for x in layers if not x.new] == list(range(old.n_layers))
     assert len(layers) == new.n_layers
@@ -119,7 +122,7 @@ def masked(old: int, new: int, table: GrowthTable, _: Sequence[float]) -> list[L
 
 @depth("Staged training, 2203.06211", exact=True)
 def identity(old: int, new: int, _table: GrowthTable, _: Sequence[float]) -> list[LayerSource]:
-    """New blocks, spread evenly, of identity matrices and zero gains and biases; they wake by the gains."""
+    """New blocks of identity matrices and zero gains and biases; they wake by the gains (not if gated)."""
     return _interleaved(old, new, "identity", "random")
 
 
@@ -183,5 +186,5 @@ def distance(old: int, new: int, _table: GrowthTable, distances: Sequence[float]
 
 @depth("zero/one-layer training, 2511.04981")
 def random(old: int, new: int, _table: GrowthTable, _: Sequence[float]) -> list[LayerSource]:
-    """Freshly initialised blocks on top; the only way to grow a model of no blocks."""
+    """Freshly initialised blocks on top; also for a model of no blocks."""
     return _kept(old) + [LayerSource(FRESH, "fresh")] * (new - old)

@@ -12,6 +12,9 @@ from growlm.growth.operators import Growth
 from growlm.model.init import init_rows, normal_rows, uniform_rows
 from growlm.model.parameters import Parameter
 
+NEW_BLOCKS = 0.1
+"""Noise on copies in new blocks under operators that have none of their own."""
+
 
 def fill_new(growth: Growth, parameter: Parameter, rows: Tensor, start: int) -> None:
     """Give the NEW entries of grown rows their values, in place; they are zero, or the mean, until then."""
@@ -59,23 +62,40 @@ def _fill_columns(
 def add_noise(growth: Growth, parameter: Parameter, rows: Tensor, start: int) -> Tensor:
     """Grown rows with noise on the columns that read copies: +n on one, -n on the other of every pair.
 
-    n is `noise` times the weight times a random number of mean 0 and variance 1, so the signal-to-noise
-    ratio is -20 log10(noise) dB (HyperCloning, 2409.12903). Even in 16 bit the noise of a pair cancels.
+    n is `noise` times the mean of the pair times a random number of mean 0 and variance 1, so the signal-to-
+    noise ratio is -20 log10(noise) dB (HyperCloning, 2409.12903). For equal halves it cancels even in 16 bit.
     """
     noise, axis = growth.table.effective_noise, growth.reads(parameter)
     if not noise or axis is None or not growth.maps[axis].is_copy.any():
         return rows
-    pairs = growth.maps[axis].pairs
+    pairs, share = growth.maps[axis].pairs, growth.maps[axis].share
     one, other = (_index(i) for i in pairs)
     shape = (len(rows), len(pairs[0]))
+    halves = growth.maps[axis].block is None and bool((share[pairs[0]] == share[pairs[1]]).all())
     drawn = uniform_rows(growth.seed, f"{parameter.name}/noise", shape, start).mul_(noise).to(rows.dtype)
-    if rows.element_size() == 2:
+    if rows.element_size() == 2 and halves:
         rows[:, one], rows[:, other] = _cancelling(rows[:, one], rows[:, other], drawn)
     else:
-        drawn *= rows[:, one]
+        drawn *= (rows[:, one] + rows[:, other]) / 2
         rows[:, one] += drawn
         rows[:, other] -= drawn
     return rows
+
+
+def part_rows(growth: Growth, parameter: Parameter, rows: Tensor, start: int) -> None:
+    """Make the rows of copies differ, in place, in a block that does nothing yet.
+
+    Elsewhere the noise on what reads them parts copies. Here it is on zeros, or the moments that would
+    part them start from zero, so without this they would be locked for ever. Whatever they are is exact.
+    """
+    if parameter.reads is None or growth.table.force:
+        return
+    copy = growth.maps[parameter.axes[0]].is_copy[start : start + len(rows)]
+    if parameter.axes[0] == "d_model" or not copy.any():
+        return
+    drawn = uniform_rows(growth.seed, f"{parameter.name}/rows", tuple(rows.shape), start)
+    index = torch.from_numpy(np.flatnonzero(copy))
+    rows[index] *= 1 + (growth.table.effective_noise or NEW_BLOCKS) * drawn[index].to(rows.dtype)
 
 
 def _index(index: NDArray[np.int64]) -> slice | Tensor:

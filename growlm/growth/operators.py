@@ -18,7 +18,7 @@ from growlm.growth.width import WIDTH, Width, axis_maps
 from growlm.model.masks import Ramp
 from growlm.model.parameters import Parameter, family_of
 from growlm.recipe.growable import refusals
-from growlm.recipe.schema import GrowthTable
+from growlm.recipe.schema import RESETS, GrowthTable
 from growlm.recipe.shape import ModelConfig
 
 
@@ -106,14 +106,16 @@ def plan_growth(
     *,
     seed: int = 0,
     distances: Sequence[float] | None = None,
+    has_state: bool = True,
 ) -> Growth:
     """The growth from `old` to the shape of `target` with the settings of `table`.
 
     `distances`, one for each old block, are what depth `distance` chooses by (see `layer_distances`).
+    `has_state`: an optimizer state grows too. Without one, asymmetric moments cannot part copies.
     Raises GrowthError, before anything is touched, for a pair that cannot be done or cannot be exact.
     """
     target = target.with_(max_positions=target.max_positions or old.max_positions)  # unset: as they are
-    for refusal in refusals(old, target, table):
+    for refusal in refusals(old, target, table, has_state=has_state):
         raise GrowthError(refusal.what, where=refusal.field, why=refusal.why, fix=refusal.fix)
     maps = axis_maps(old, target, table, seed)
     layers = plan_layers(old, target, table, distances)
@@ -126,8 +128,8 @@ def plan_growth(
         head_norm_eps=old.head_norm_eps or (None if norm_eps == old.norm_eps else old.norm_eps),
         input_mult=old.input_mult,
         logit_mult=old.logit_mult / (1.0 if untied_head else logits),
-        attn_mult=_attn_mult(old, target, table),
-        rotary=_rotary(old, target, maps),
+        attn_mult=old.attn_mult * math.sqrt(target.head_dim / old.head_dim),  # undoes 1/sqrt(head_dim)
+        rotary=_rotary(old, target),
         rope_scaling=old.rope_scaling,
     )
     opens_at_once = ramp.steps <= 1 and bool(ramp.axes or ramp.layers)  # the first step trains at mask 1
@@ -138,16 +140,14 @@ def plan_growth(
 def _width_is_exact(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> bool:
     """Whether every axis that grows is graded exact; a doubling by `rms` is, for its factor is 1/2."""
     grades = WIDTH[table.operator].preserves
-    sizes = {
-        "d_model": (old.d_model, new.d_model),
-        "heads": (old.n_heads, new.n_heads),
-        "head_dim": (old.head_dim, new.head_dim),
-        "d_ff": (old.d_ff, new.d_ff),
-    }
-    changes_all = table.operator in ("shrink_perturb", "ligo")
-    doubled = table.operator == "rms" and all(b in (a, 2 * a) for a, b in sizes.values())
-    exact = all(a == b or grades[axis] == "exact" for axis, (a, b) in sizes.items())
-    return (exact or doubled) and not changes_all
+    groups, queries = (old.n_kv_heads, new.n_kv_heads), (old.queries_per_kv, new.queries_per_kv)
+    sizes = [("d_model", (old.d_model, new.d_model)), ("d_ff", (old.d_ff, new.d_ff))]
+    sizes += [("heads", groups), ("heads", queries), ("head_dim", (old.head_dim, new.head_dim))]
+    if table.operator in RESETS:
+        return False
+    if table.operator == "rms":
+        return all(b in (a, 2 * a) for _, (a, b) in sizes)
+    return all(a == b or grades[axis] == "exact" for axis, (a, b) in sizes)
 
 
 def _ramp(
@@ -180,23 +180,12 @@ def _norm_constants(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> t
     return math.sqrt(part), old.norm_eps * part
 
 
-def _attn_mult(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> float:
-    """Undoes the change of 1/sqrt(head_dim), and of the number of equal terms in a score."""
-    ratio = new.head_dim / old.head_dim
-    copies = ratio if table.operator in ("clone", "lemon") else 1.0
-    return old.attn_mult * math.sqrt(ratio) / copies
-
-
-def _rotary(old: ModelConfig, new: ModelConfig, maps: Mapping[str, AxisMap]) -> tuple[float, ...] | None:
+def _rotary(old: ModelConfig, new: ModelConfig) -> tuple[float, ...] | None:
     """Exponents of the rotary pairs: old pairs keep theirs, new ones lie evenly between 0 and 1.
 
     For a doubled head_dim these are all frequencies of a model of that head_dim, in another order.
     """
     if old.head_dim == new.head_dim or family_of(old).position == "learned":
         return old.rotary
-    before, after = old.head_dim // 2, new.head_dim // 2
-    known = old.rotary_exponents
-    added = after - before
-    fresh = iter([(2 * j + 1) / (2 * added) for j in range(added)])
-    pairs = maps["head_dim"].source[:after]
-    return tuple(known[s] if s >= 0 else next(fresh) for s in pairs.tolist())
+    added = (new.head_dim - old.head_dim) // 2
+    return old.rotary_exponents + tuple((2 * j + 1) / (2 * added) for j in range(added))

@@ -22,6 +22,7 @@ def prepare_growth(
     seed: int,
     tokens: Tensor,
     batches: Iterable[tuple[Tensor, Tensor]] | None,
+    has_state: bool,
 ) -> Growth:
     """`plan_growth`, with what two operators need.
 
@@ -30,4 +31,5 @@ def prepare_growth(
     """
     deeper = table.depth == "distance" and target.n_layers > old.config.n_layers
     distances = layer_distances(old, tokens) if deeper else None
-    return with_learned(plan_growth(old.config, target, table, seed=seed, distances=distances), old, batches)
+    plan = plan_growth(old.config, target, table, seed=seed, distances=distances, has_state=has_state)
+    return with_learned(plan, old, batches)

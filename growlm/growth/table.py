@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from growlm.growth.depth import DEPTH
+from growlm.growth.depth import DEPTH, Depth
 from growlm.growth.width import WIDTH, Width
 from growlm.recipe.schema import GrowthTable
 
@@ -36,10 +36,11 @@ column.
 """
 
 EXCEPTIONS = """\
-`zero` refuses `d_model` under LayerNorm (`lemon` is exact there). `clone` takes `d_model`, and `clone` and `lemon` take
-`head_dim`, by whole multiples. `staged` grows every width by the same whole factor. `rms` is exact at a doubling. head_dim
-is refused where each head has a norm (Qwen3) or only a part of it is rotated (GPT-NeoX). Copies that can never part ways
-are refused unless `force = true`.
+`zero` refuses `d_model` under LayerNorm (`lemon` is exact there), and head_dim where each head has a norm (Qwen3); nothing
+takes head_dim where only a part of it is rotated (GPT-NeoX). `clone` takes `d_model` by whole multiples. `staged` grows
+every width by the same whole factor. `rms` is exact at a doubling. `identity` is refused for gated families: behind a
+gain of zero a gated layer has no gradient. Copies that can never part ways are refused unless `force = true`; in new
+blocks that do nothing yet, the rows of copies get noise of their own.
 """
 
 OTHERS = """\
@@ -60,8 +61,7 @@ def table_of_operators() -> str:
     rows = [_width_row(name, operator) for name, operator in WIDTH.items()]
     depth_header = ["| depth | layers | optimizer state of new blocks | source |", "|" + "---|" * 4]
     depth_rows = [
-        f"| `{name}` | {'exact' if d.exact else 'not'} | "
-        f"{'restarted' if d.exact or name == 'random' else 'copied'} | {d.source} |"
+        f"| `{name}` | {'exact' if d.exact else 'not'} | {_state_of_new_blocks(d)} | {d.source} |"
         for name, d in DEPTH.items()
     ]
     return "\n".join(
@@ -82,6 +82,11 @@ def table_of_operators() -> str:
             OTHERS.rstrip(),
         ]
     )
+
+
+def _state_of_new_blocks(depth: Depth) -> str:
+    layers = depth.layers(4, 6, GrowthTable.model_validate({}), [0.0] * 4)
+    return "copied" if all(layer.keep_moments for layer in layers) else "restarted"
 
 
 def _width_row(name: str, operator: Width) -> str:

@@ -104,7 +104,7 @@ def zero(old: int, new: int, _table: GrowthTable, _rng: np.random.Generator) -> 
     return maps.keep(old, new)
 
 
-@width("HyperCloning, 2409.12903", EVERY_AXIS, logits=_copies)
+@width("HyperCloning, 2409.12903", NO_HEAD_DIM, logits=_copies)
 def clone(old: int, new: int, table: GrowthTable, _rng: np.random.Generator) -> AxisMap:
     """Copies whose readers are split evenly; paired `noise` on the readers lets them part."""
     return maps.tile(old, new, table.effective_split)
@@ -114,7 +114,7 @@ def _average_expansion(old: int, new: int, table: GrowthTable, _rng: np.random.G
     return maps.whole_copies(old, new, table.effective_split)
 
 
-@width("LEMON, 2310.07999", EVERY_AXIS, residual=_average_expansion, pads="mean", logits=_whole)
+@width("LEMON, 2310.07999", NO_HEAD_DIM, residual=_average_expansion, pads="mean", logits=_whole)
 def lemon(old: int, new: int, table: GrowthTable, _rng: np.random.Generator) -> AxisMap:
     """Circular copies to any size, readers split unevenly; what is left of d_model holds the mean (LayerNorm)
     or zero (RMSNorm), with the norm's gain and epsilon rescaled."""
@@ -142,7 +142,7 @@ def fpi(old: int, new: int, _table: GrowthTable, rng: np.random.Generator) -> Ax
 @width("bert2BERT, 2110.07143", NOTHING, next_layer=True, head_reads=True, logits=_copies)
 def aki(old: int, new: int, _table: GrowthTable, rng: np.random.Generator) -> AxisMap:
     """Advanced knowledge initialisation: fpi with the rows of copies taken from the block above, so that
-    copies differ. Not exact."""
+    copies differ; in the last block, which has none above, `noise` parts them. Not exact."""
     return maps.resample(old, new, rng)
 
 
@@ -191,7 +191,7 @@ def axis_maps(old: ModelConfig, new: ModelConfig, table: GrowthTable, seed: int)
     per_group = operator.hidden(old.queries_per_kv, new.queries_per_kv, table, rng)
     head = maps.keep(old.head_dim, new.head_dim)
     if new.head_dim > old.head_dim:
-        head = maps.halves(operator.hidden(old.head_dim // 2, new.head_dim // 2, table, rng))
+        head = maps.halves(maps.keep(old.head_dim // 2, new.head_dim // 2))
     return {
         "vocab": maps.keep(old.vocab_size, new.vocab_size),
         "position": maps.keep(old.max_positions or 1, new.max_positions or 1),

@@ -125,5 +125,5 @@ def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
         std=std,
         lr_mult=1 / m if hidden else 1.0,
         wd_mult=(m if hidden else 1.0) if matrix else 0.0,
-        eps_mult=1 / m,
+        eps_mult=1.0 if slot.axes == ("head_dim",) else 1 / m,
     )

@@ -84,6 +84,8 @@ def _unique_names(recipe: Recipe) -> Problems:
 
 def _can_grow(recipe: Recipe) -> Problems:
     for index, old, new in _growths(recipe):
+        if new.n_heads % new.n_kv_heads:
+            continue  # `_kv_heads` says so
         for r in refusals(old, new, recipe.growth_of(index)):
             yield Problem(
                 _key(index, *r.field.split(".")), f"{_stage(recipe, index)}: {r.what}", r.fix, r.why

@@ -14,9 +14,11 @@ from growlm.recipe.shape import ModelConfig
 
 AXES = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers", "vocab_size", "max_positions")
 FIXED = ("family", "tied", "rope_theta", "xpos_scale_base", "rotary_share", "mup_base_d_model")
-WITHOUT_HEAD_DIM = ("net2net", "fpi", "aki", "staged", "rms", "shrink_perturb", "ligo")
-COPIES = ("clone", "lemon", "net2net", "fpi", "staged", "rms")
-"""Operators that make copies with equal incoming weights (`aki` takes them from another block)."""
+HEAD_DIM = ("masked", "zero")
+"""Operators that add rotary pairs; copies of a pair would turn alike and could not part."""
+
+COPIES = ("clone", "lemon", "net2net", "fpi", "aki", "staged", "rms")
+"""Operators that make copies with equal incoming weights (`aki` in the last block)."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,15 @@ class Refusal:
     fix: str
 
 
-def refusals(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> list[Refusal]:
-    """Everything that keeps `old` from growing into `new` with these settings; empty if it can."""
-    return [refusal for rule in RULES for refusal in rule(old, new, growth)]
+def refusals(
+    old: ModelConfig, new: ModelConfig, growth: GrowthTable, *, has_state: bool = True
+) -> list[Refusal]:
+    """Everything that keeps `old` from growing into `new` with these settings; empty if it can.
+
+    `has_state`: the weights come with an optimizer state, which can part copies too.
+    """
+    found = [refusal for rule in RULES for refusal in rule(old, new, growth)]
+    return [*found, *_locked(old, new, growth, has_state)]
 
 
 def _head_dim(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[Refusal]:
@@ -41,19 +49,17 @@ def _head_dim(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterat
     what = f"head_dim cannot grow from {before} to {after}"
     keep = f"keep head_dim = {before} and grow n_heads"
     family = FAMILIES.get(old.family)
-    if family and any(slot.axes == ("head_dim",) for slot in family.slots):
-        yield Refusal("head_dim", what, "the norm of each head would count the new coordinates", keep)
+    normed = family and any(slot.axes == ("head_dim",) for slot in family.slots)
+    if normed and growth.operator == "zero":
+        why = "the norm of each head would count the new coordinates"
+        yield Refusal("head_dim", what, why, f'{keep}, or write operator = "masked"')
     elif old.rotary_share != 1:
         yield Refusal("head_dim", what, "only a part of each head is rotated", keep)
     elif after < before or after % 2 or before % 2:
         yield Refusal("head_dim", what, "coordinates come in rotary pairs and are only added", keep)
-    elif growth.operator in WITHOUT_HEAD_DIM:
-        why = f"operator {growth.operator} has no rule that keeps each rotary pair and its frequency together"
-        yield Refusal("head_dim", what, why, f'{keep}, or write operator = "masked", "zero" or "clone"')
-    elif growth.operator in ("clone", "lemon") and after % before:
-        up = -(-after // before) * before
-        fix = f'write head_dim = {up}, or operator = "masked"'
-        yield Refusal("head_dim", what, "a score is kept only if every pair is copied equally often", fix)
+    elif growth.operator not in HEAD_DIM:
+        why = f"operator {growth.operator} has no rule for new rotary pairs"
+        yield Refusal("head_dim", what, why, f'{keep}, or write operator = "masked" or "zero"')
 
 
 def _fixed(old: ModelConfig, new: ModelConfig, _: GrowthTable) -> Iterator[Refusal]:
@@ -75,7 +81,12 @@ def _never_shrinks(old: ModelConfig, new: ModelConfig, _: GrowthTable) -> Iterat
 
 
 def _kv_groups(old: ModelConfig, new: ModelConfig, _: GrowthTable) -> Iterator[Refusal]:
-    if new.n_heads % new.n_kv_heads or old.n_heads % old.n_kv_heads or new.n_kv_heads < old.n_kv_heads:
+    if new.n_heads % new.n_kv_heads:
+        what = f"{new.n_heads} query heads cannot share {new.n_kv_heads} key/value heads"
+        fix = f"make n_heads a multiple of {new.n_kv_heads}"
+        yield Refusal("n_heads", what, "every key/value head serves as many queries", fix)
+        return
+    if new.n_kv_heads < old.n_kv_heads:
         return
     if new.queries_per_kv < old.queries_per_kv:
         yield Refusal(
@@ -122,17 +133,19 @@ def _staged_multiples(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -
         )
 
 
-def _locked(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[Refusal]:
-    widths = ("d_model", "n_heads", "head_dim", "d_ff")
-    wider = any(getattr(new, a) > getattr(old, a) for a in widths)
-    even = growth.operator not in ("clone", "lemon") or growth.effective_split == 0.5
-    parts = growth.effective_noise > 0 or growth.effective_moments == "asymmetric" or not even
+def _locked(old: ModelConfig, new: ModelConfig, growth: GrowthTable, has_state: bool) -> Iterator[Refusal]:
+    wider = any(getattr(new, a) > getattr(old, a) for a in ("d_model", "n_heads", "d_ff"))
+    uneven = growth.operator in ("clone", "lemon") and growth.effective_split != 0.5
+    by_state = growth.effective_moments == "asymmetric" and has_state
+    parts = growth.effective_noise > 0 or uneven or by_state
     if growth.operator in COPIES and wider and not parts and not growth.force:
         yield Refusal(
             "growth.noise",
             f"{growth.operator} without noise makes copies that can never part ways",
             "equal weights with equal optimizer state get equal gradients for ever: half the model is wasted",
-            'write noise = 0.1, or moments = "asymmetric", or force = true if that is what you want to study',
+            "write noise = 0.1"
+            + (', or moments = "asymmetric"' if has_state else " (there is no optimizer state to part them)")
+            + ", or force = true if that is what you want to study",
         )
 
 
@@ -141,11 +154,15 @@ def _depth(old: ModelConfig, new: ModelConfig, growth: GrowthTable) -> Iterator[
     if after <= before:
         return
     what = f"{depth} cannot take n_layers from {before} to {after}"
+    gated = old.family in FAMILIES and any("gate_proj" in s.name for s in FAMILIES[old.family].slots)
     from_blocks = depth not in ("random", "identity") and (
         depth not in ("masked", "zero_block") or growth.layer_source != "random"
     )
     if before == 0 and from_blocks:
         yield Refusal("growth.depth", what, "there is no block to copy", 'write depth = "random"')
+    elif depth == "identity" and gated:
+        why = "behind a gain of zero a gated layer has no gradient at all: it would never wake"
+        yield Refusal("growth.depth", what, why, 'write depth = "zero_block"')
     elif depth in ("gradual", "midas", "lidas", "solar") and after > 2 * before:
         why = f"{depth} copies a part of the stack once"
         yield Refusal("n_layers", what, why, f'write at most {2 * before}, or depth = "stack"')
@@ -169,7 +186,6 @@ RULES: tuple[Callable[[ModelConfig, ModelConfig, GrowthTable], Iterator[Refusal]
     _clone_multiples,
     _zero_under_layernorm,
     _staged_multiples,
-    _locked,
     _depth,
     _learned,
 )

@@ -75,6 +75,10 @@ RESETS = ("shrink_perturb", "ligo")
 """Operators whose weights are no function of the old ones that moments could follow."""
 
 
+NOISY = ("clone", "net2net", "aki")
+"""Operators that add noise if the recipe does not say otherwise: nothing else parts their copies."""
+
+
 class GrowthTable(_Table):
     """How a stage's first weights are made from the last weights of the stage before it."""
 
@@ -91,7 +95,7 @@ class GrowthTable(_Table):
         None,
         ge=0,
         description="Paired noise on readers of copies, as a share of each weight (0.1 is an SNR of 20 dB); "
-        "unset means 0.1 for `clone` and `net2net`, else 0.",
+        "unset means 0.1 for `clone`, `net2net` and `aki`, else 0.",
     )
     split: float | None = Field(
         None,
@@ -122,7 +126,7 @@ class GrowthTable(_Table):
     @property
     def effective_noise(self) -> float:
         """`noise`, or the operator's own."""
-        return (0.1 if self.operator in ("clone", "net2net") else 0.0) if self.noise is None else self.noise
+        return (0.1 if self.operator in NOISY else 0.0) if self.noise is None else self.noise
 
     @property
     def effective_split(self) -> float:

@@ -198,7 +198,9 @@ def open_growth(
         }
         if others:
             stored = {"weight": FusedWeights([stored["weight"], *(other.weights for other in others)])}
-        growth = prepare_growth(stored["weight"], target, table, seed=seed, tokens=batch[0], batches=batches)
+        growth = prepare_growth(
+            stored["weight"], target, table, seed=seed, tokens=batch[0], batches=batches, has_state=True
+        )
         yield GrownState(growth, source, stored, others)
 
 

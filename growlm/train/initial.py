@@ -88,6 +88,7 @@ def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
         initial = Initial(path, hash_file(checkpoint.path / MANIFEST), config, checkpoint)
         wanted = checkpoint.manifest.tokenizer_hash
         _refuse_inside_a_ramp(checkpoint.path, checkpoint.manifest)
+        _refuse_longer_ramp(recipe, checkpoint)
     _refuse_another_shape(recipe, initial)
     if wanted not in ("", tokenizer_hash):
         raise RecipeError(
@@ -136,6 +137,19 @@ def _refuse_inside_a_ramp(path: Path, manifest: Manifest) -> None:
             where=str(path),
             why="the first stage would start its ramp anew",
             fix="name a checkpoint at the start or after the end of the ramp",
+        )
+
+
+def _refuse_longer_ramp(recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """A grown checkpoint's ramp runs in the first stage, which has to be long enough for it."""
+    manifest, stage = checkpoint.manifest, recipe.stages[0]
+    ramp = TrainState.ramp_of(list(manifest.lineage), manifest.stage)
+    if manifest.mask < 1 and ramp and ramp.steps > stage.steps:
+        raise RecipeError(
+            f"the mask ramp of init takes {ramp.steps} steps, stage {stage.name} has {stage.steps}",
+            where=f"stages.{stage.name}.tokens",
+            why="what is new would never be all the way in",
+            fix=f"write tokens = {ramp.steps * stage.tokens_per_step} or more",
         )
 
 

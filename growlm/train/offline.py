@@ -66,7 +66,9 @@ def grow_offline(
             old = FusedFolder(own, others) if others else own
             target, table = _target(to, old.config, settings, fused=bool(others))
             batch, batches = _texts(old.config, data, tokenizer, seed)
-            growth = prepare_growth(old, target, table, seed=seed, tokens=batch[0], batches=batches)
+            growth = prepare_growth(
+                old, target, table, seed=seed, tokens=batch[0], batches=batches, has_state=False
+            )
             return grow_folder(old, growth, out, batch=batch, **writing)
         checkpoint = find_checkpoint(source)
         tokenizer = checkpoint.manifest.tokenizer_hash
@@ -131,7 +133,7 @@ def plans_of(
         old = recipe.model_config_of(0)
         for index in range(1, len(recipe.stages)):
             table = growth_table(recipe.growth_of(index).model_dump(exclude_unset=True) | dict(settings))
-            growth = _unmeasured(old, recipe.model_config_of(index), table, recipe.seed + index)
+            growth = _unmeasured(old, recipe.model_config_of(index), table, recipe.seed + index, True)
             yield growth, torch.float32, True
             old = growth.new
         return
@@ -139,11 +141,14 @@ def plans_of(
     old, dtype = (fused_config([config for config, _ in shapes]) if fuse else shapes[0][0]), shapes[0][1]
     target, table = _target(to, old, settings, fused=bool(fuse))
     has_state = not is_folder_of_weights(source) and not fuse
-    yield _unmeasured(old, target, table, seed), dtype, has_state
+    yield _unmeasured(old, target, table, seed, has_state), dtype, has_state
 
 
-def _unmeasured(old: ModelConfig, target: ModelConfig, table: GrowthTable, seed: int) -> Growth:
-    return plan_growth(old, target, table, seed=seed, distances=[0.0] * old.n_layers)
+def _unmeasured(
+    old: ModelConfig, target: ModelConfig, table: GrowthTable, seed: int, has_state: bool
+) -> Growth:
+    distances = [0.0] * old.n_layers
+    return plan_growth(old, target, table, seed=seed, distances=distances, has_state=has_state)
 
 
 def _stored_shape(path: Path) -> tuple[ModelConfig, torch.dtype]:

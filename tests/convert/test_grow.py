@@ -27,7 +27,7 @@ from tests.convert.folders import FAMILY, edit_config, edit_tensors, make_folder
 
 GROWTHS: list[dict[str, Any]] = [
     {"operator": "clone", "noise": 0.2},
-    {"operator": "lemon", "depth": "identity"},
+    {"operator": "lemon", "depth": "zero_block"},
     {"operator": "zero"},
     {"operator": "clone", "depth": "stack"},
 ]
@@ -107,7 +107,7 @@ def test_what_is_no_weight_stays_and_the_history_grows(tmp_path: Path) -> None:
     (tmp_path / "a" / "modeling.py").write_text("raise SystemExit")
     (tmp_path / "a" / "README.md").write_text("about the small model")
     first = grow(tmp_path / "a", tmp_path / "b")
-    second = grow(tmp_path / "b", tmp_path / "c", {"operator": "clone", "depth": "identity"}, n_layers=5)
+    second = grow(tmp_path / "b", tmp_path / "c", {"operator": "clone", "depth": "interpose"}, n_layers=5)
     names = {path.name for path in (tmp_path / "c").iterdir() if path.suffix != ".safetensors"}
     index = "model.safetensors.index.json"
     assert names == {"config.json", "growth.json", index, "merges.txt", "generation_config.json"}

@@ -120,19 +120,29 @@ def test_distance_copies_the_blocks_that_change_the_stream_least() -> None:
     assert [layer.source for layer in growth.layers] == [0, 1, 1, 2, 3, 3]
 
 
-@pytest.mark.parametrize("family", ["flm", "llama"])
+@pytest.mark.parametrize("family", ["flm", "gpt2", "neox"])
 def test_identity_blocks_do_nothing_and_wake_through_their_gains(family: str) -> None:
-    """Gains and biases zero, matrices identities (2203.06211, 3.2)."""
-    c = config(family, tied=False)
+    """Gains and biases zero, square parts of matrices identities (2203.06211, 3.2)."""
+    c = config(family)
     growth = plan_growth(c, c.with_(n_layers=4), table(depth="identity"))
     old = trained(c)
     new = grown(growth, old)
     assert certificate(growth, old, new)["max_dlogit"] <= 1e-10
     block = {name: w for name, w in new.items() if name.startswith("blocks.1.")}
-    assert torch.equal(block["blocks.1.attn.k_proj.weight"], torch.eye(8, 16, dtype=torch.float64))
+    assert torch.equal(block["blocks.1.attn.o_proj.weight"], torch.eye(16, dtype=torch.float64))
+    assert torch.equal(block["blocks.1.mlp.up_proj.weight"][:16], torch.eye(16, dtype=torch.float64))
     assert not any(w.any() for w in block.values() if w.dim() == 1)
-    grads = gradients(decoder(growth.new, new), *batch(c))
+    model = decoder(growth.new, new)
+    grads = gradients(model, *batch(c))
     assert grads["blocks.1.attn_norm.weight"].any()
+    assert grads["blocks.1.mlp_norm.weight"].any()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p -= 0.01 * grads[name]
+    after = gradients(model, *batch(c))
+    for name in (n for n in after if n.startswith("blocks.1.") and n.endswith("_proj.weight")):
+        assert after[name].any(dim=1).all(), name  # every unit is awake after one step
+        assert after[name].any(dim=0).all(), name
 
 
 @pytest.mark.parametrize("depth", ["masked", "zero_block"])

@@ -14,10 +14,14 @@ from tests.growth.tools import certificate, from_old, grown, table
 from tests.model.tiny import FAMILIES, batch, config, decoder, gradients, trained
 
 
-@pytest.mark.parametrize(("family", "tied"), [*FAMILIES, ("gpt2", True), ("opt", False), ("qwen2", False)])
-@pytest.mark.parametrize("operator", ["masked", "zero", "clone", "lemon"])
+@pytest.mark.parametrize(
+    ("family", "tied"), [*FAMILIES, ("gpt2", True), ("opt", False), ("qwen2", False), ("qwen3", False)]
+)
+@pytest.mark.parametrize("operator", ["masked", "zero"])
 def test_exact_alone_and_with_everything_else(family: str, tied: bool, operator: str) -> None:
     c = config(family, tied=tied)
+    if (family, operator) == ("qwen3", "zero"):
+        return  # refused: test_refused.py
     old = trained(c)
     for more in ({}, {"n_heads": 9, "n_kv_heads": 3, "d_ff": 40, "n_layers": 3}):
         growth = plan_growth(c, c.with_(head_dim=8, **more), table(operator=operator, noise=0.1))
@@ -42,13 +46,6 @@ def test_old_frequencies_stay_and_a_doubling_has_those_of_the_larger_head() -> N
     assert sorted(exponents) == [2 * i / 16 for i in range(8)]
 
 
-def test_copied_pairs_turn_like_their_originals() -> None:
-    c = config("llama", head_dim=8)
-    growth = plan_growth(c, c.with_(head_dim=16), table(operator="clone"))
-    assert growth.new.rotary == tuple(2 * (i % 4) / 8 for i in range(8))
-    assert growth.new.attn_mult == pytest.approx(1 / math.sqrt(2))
-
-
 def test_recomputed_frequencies_would_not_be_exact() -> None:
     """What a library without the rule would do moves the logits."""
     c = config("llama", head_dim=8)
@@ -58,16 +55,14 @@ def test_recomputed_frequencies_would_not_be_exact() -> None:
     assert certificate(wrong, old, grown(wrong, old))["max_dlogit"] > 1e-3
 
 
-@pytest.mark.parametrize("operator", ["masked", "clone"])
-def test_the_scale_of_scores_is_kept(operator: str) -> None:
+def test_the_scale_of_scores_is_kept() -> None:
     """q.k * attn_mult / sqrt(h') must be q.k / sqrt(h): 1/sqrt(h) becomes 1/sqrt(h')."""
     c = config("llama")
-    growth = plan_growth(c, c.with_(head_dim=16), table(operator=operator))
-    copies = 4 if operator == "clone" else 1
-    assert copies * growth.new.attn_mult / math.sqrt(16) == pytest.approx(1 / math.sqrt(4))
+    growth = plan_growth(c, c.with_(head_dim=16), table(operator="masked"))
+    assert growth.new.attn_mult / math.sqrt(16) == pytest.approx(1 / math.sqrt(4))
 
 
-@pytest.mark.parametrize("operator", ["masked", "zero", "clone"])
+@pytest.mark.parametrize("operator", ["masked", "zero"])
 def test_moments_follow_the_gradient(operator: str) -> None:
     c: ModelConfig = config("flm")
     growth = plan_growth(c, c.with_(head_dim=8), table(operator=operator))

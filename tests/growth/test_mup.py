@@ -76,7 +76,7 @@ def parted(model: Decoder, optimizer: Optimizer, losses: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(curve, losses, strict=True))
 
 
-@pytest.mark.parametrize(("family", "tied"), FAMILIES)
+@pytest.mark.parametrize(("family", "tied"), [*FAMILIES, ("qwen3", True)])
 def test_duplication_keeps_the_loss_curve(family: str, tied: bool) -> None:
     source = small(family, tied)
     growth = duplication(source.config)

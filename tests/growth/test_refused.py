@@ -27,11 +27,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("llama", {"vocab_size": 49}, "masked", "only adds units", "write 50 or more"),
     ("llama", {"n_kv_heads": 1}, "masked", "only adds units", "write 2 or more"),
     ("llama", {"n_kv_heads": 4}, "clone", "group is kept whole", "write n_heads = 8"),
-    ("llama", {"head_dim": 8}, "fpi", "each rotary pair and its frequency", "grow n_heads"),
-    ("llama", {"head_dim": 6}, "clone", "every pair is copied equally often", "write head_dim = 8"),
+    ("llama", {"head_dim": 8}, "fpi", "no rule for new rotary pairs", "grow n_heads"),
+    ("llama", {"head_dim": 8}, "clone", "no rule for new rotary pairs", '"masked" or "zero"'),
+    ("llama", {"n_heads": 7, "n_kv_heads": 3}, "masked", "serves as many queries", "a multiple of 3"),
     ("llama", {"head_dim": 5}, "masked", "come in rotary pairs", "keep head_dim = 4"),
     ("llama", {"head_dim": 2}, "masked", "only added", "keep head_dim = 4"),
-    ("qwen3", {"head_dim": 8}, "masked", "norm of each head", "grow n_heads"),
+    ("qwen3", {"head_dim": 8}, "zero", "norm of each head", "grow n_heads"),
     ("neox", {"head_dim": 8}, "masked", "only a part of each head is rotated", "grow n_heads"),
     ("llama", {"d_model": 32, "d_ff": 72}, "staged", "same whole factor", 'operator = "clone"'),
     ("llama", {"d_ff": 36}, "staged", "same whole factor", "write the same multiple everywhere"),
@@ -70,6 +71,8 @@ def test_what_zero_refuses_the_operators_it_names_can_do(operator: str) -> None:
         ("lidas", 2, 5, "write at most 4"),
         ("gradual", 2, 5, "write at most 4"),
         ("solar", 2, 5, "write at most 4"),
+        ("identity", 2, 5, 'depth = "zero_block"'),
+        ("distance", 2, 3, "layer_distances"),
     ],
 )
 def test_depths_out_of_reach(depth: str, before: int, after: int, fix: str) -> None:
@@ -79,7 +82,7 @@ def test_depths_out_of_reach(depth: str, before: int, after: int, fix: str) -> N
     assert fix in error.value.fix
 
 
-@pytest.mark.parametrize("operator", ["clone", "lemon", "fpi", "staged", "rms"])
+@pytest.mark.parametrize("operator", ["clone", "lemon", "fpi", "aki", "staged", "rms"])
 def test_copies_that_can_never_part_are_refused_unless_forced(operator: str) -> None:
     c = config("llama")
     target = c.with_(d_ff=48)
@@ -90,6 +93,8 @@ def test_copies_that_can_never_part_are_refused_unless_forced(operator: str) -> 
     plan_growth(c, target, table(**even | {"noise": 0.1}, force=False))
     plan_growth(c, target, table(**even | {"moments": "asymmetric"}, force=False))
     plan_growth(c, c.with_(n_layers=4), table(**even, force=False))  # nothing is copied in width
+    with pytest.raises(GrowthError, match="never part"):  # where there is no state, state parts nothing
+        plan_growth(c, target, table(**even | {"moments": "asymmetric"}, force=False), has_state=False)
 
 
 def test_ligo_learns_its_own_mixture_of_blocks() -> None:

@@ -34,7 +34,7 @@ def test_every_operator_says_what_it_does_and_where_it_is_from() -> None:
 
 
 def test_depths_are_exact_as_they_say() -> None:
-    c = config("llama", n_layers=4)
+    c = config("flm", n_layers=4)
     for name, depth in DEPTH.items():
         growth = plan_growth(c, c.with_(n_layers=6), table(depth=name), distances=[0.0] * 4)
         assert growth.exact is depth.exact, name

@@ -15,7 +15,7 @@ from growlm.growth.width import WIDTH
 from growlm.model.init import init_rows
 from growlm.model.parameters import family_of, parameter_table
 from growlm.recipe.shape import ModelConfig
-from tests.growth.tools import certificate, grown, reachable, table
+from tests.growth.tools import certificate, exact_depths, grown, reachable, table
 from tests.model.tiny import FAMILIES, IMPORTED, State, config, trained
 
 
@@ -64,7 +64,7 @@ def test_each_operator_preserves_what_it_says(operator: str, axis: str, family: 
 @pytest.mark.parametrize("operator", ["masked", "zero", "clone", "lemon", "staged"])
 def test_exact_operators_are_exact_for_imported_families(family: str, tied: bool, operator: str) -> None:
     c = config(family, tied=tied)
-    for depth in ("masked", "zero_block", "identity"):
+    for depth in exact_depths(c):
         growth = plan_growth(c, reachable(c, operator), table(operator=operator, depth=depth))
         assert growth.exact
         assert moved(growth) <= 1e-10
@@ -119,7 +119,7 @@ def test_advanced_knowledge_initialisation() -> None:
     growth, old, new = plan(config("llama", n_layers=3), "aki", d_model=20, d_ff=30)
     rows, columns = (growth.maps[axis].source for axis in ("ffn", "d_model"))
     count = torch.from_numpy((columns[:, None] == columns[None, :]).sum(0))
-    for layer, above in ((0, 1), (1, 2), (2, 2)):
+    for layer, above in ((0, 1), (1, 2), (2, 2)):  # the last has none above
         name = "blocks.{}.mlp.up_proj.weight"
         expected = old[name.format(layer)][rows][:, columns] / count
         expected[24:] = (old[name.format(above)][rows][:, columns] / count)[24:]
@@ -231,6 +231,17 @@ def test_noise_of_16_bit_weights_cancels_to_the_last_bit(dtype: torch.dtype) -> 
         noise = (first.double() - second.double()) / 2
         size: Tensor = noise.square().mean().sqrt() / first.double().square().mean().sqrt()
         assert 0.08 < size < 0.105  # a little is cut off where a weight is smaller than its noise
+
+
+@pytest.mark.parametrize("operator", ["lemon", "staged"])
+def test_noise_in_16_bit_does_not_swap_unequal_copies(operator: str) -> None:
+    c = config("llama", d_ff=256)
+    growth = plan_growth(c, c.with_(d_ff=512, d_model=32), table(operator=operator, noise=0.1))
+    wide = trained(c)
+    exact, rounded = grown(growth, wide), grown(growth, {name: w.bfloat16() for name, w in wide.items()})
+    for name in ("blocks.0.mlp.down_proj.weight", "blocks.1.attn.q_proj.weight"):
+        error = (exact[name] - rounded[name].double()).abs().max() / exact[name].abs().max()
+        assert error < 2**-7, name
 
 
 def test_the_noise_has_the_signal_to_noise_ratio_it_says() -> None:

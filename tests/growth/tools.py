@@ -64,6 +64,12 @@ def reachable(c: ModelConfig, operator: str) -> ModelConfig:
     return target.with_(n_layers=c.n_layers) if operator == "ligo" else target
 
 
+def exact_depths(c: ModelConfig) -> tuple[str, ...]:
+    """The exact depth operators of a family: identity blocks of gated ones would never wake."""
+    gated = "blocks.0.mlp.gate_proj.weight" in parameter_table(c)
+    return ("masked", "zero_block") if gated else ("masked", "zero_block", "identity")
+
+
 def all_growths(c: ModelConfig) -> list[Growth]:
     """Every exact way to grow every axis of `c`."""
     growths = []
@@ -73,6 +79,6 @@ def all_growths(c: ModelConfig) -> list[Growth]:
             target = target.with_(d_model=2 * c.d_model)  # units that hold the mean take part of the gradient
         growths += [
             plan_growth(c, target, table(operator=operator, depth=depth, split=0.5))
-            for depth in ("masked", "zero_block", "identity")
+            for depth in exact_depths(c)
         ]
     return growths
