@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -73,13 +73,20 @@ class TensorWriter:
     an index of dimension 0; a scalar is one row. Empty tensors are not written at all. As a context
     manager it closes at the end and gives up, without a complete file, on an exception.
 
+    `on_bytes` is told how many bytes were written each time.
+
     Raises:
         DiskError: the file cannot be created, written or synced.
         ValueError: entries or rows that do not fit; a mistake in the calling code.
     """
 
-    def __init__(self, path: Path, entries: Sequence[tuple[str, torch.dtype, tuple[int, ...]]]) -> None:
-        self._path = path
+    def __init__(
+        self,
+        path: Path,
+        entries: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
+        on_bytes: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._path, self._on_bytes = path, on_bytes
         header, tensors, self._size = _layout(entries)
         self._tensors = {name: replace(tensor, xxh3=_EMPTY) for name, tensor in tensors.items()}
         self._queue = [name for name, tensor in reversed(tensors.items()) if tensor.bytes]
@@ -156,6 +163,7 @@ class TensorWriter:
             fault_point("checkpoint.write")
             write_all(self._fd, data)
         self._done += len(data)
+        self._on_bytes(len(data))
         self._unsent += len(data)
         if self._unsent >= SEND_BYTES:
             start_writeback(self._fd)

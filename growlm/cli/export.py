@@ -22,10 +22,17 @@ def export(
     data: Annotated[Path | None, typer.Option(help="Prepared data that holds the tokenizer.")] = None,
 ) -> None:
     """Export a model for transformers: safetensors, config.json, tokenizer and a model card."""
+    from growlm.data.progress import Progress
     from growlm.train.exchange import export_checkpoint
 
     written = export_checkpoint(
-        source, out, dialect=dialect, dtype=dtype, shard_bytes=file_bytes(shard_size), data=data
+        source,
+        out,
+        dialect=dialect,
+        dtype=dtype,
+        shard_bytes=file_bytes(shard_size),
+        data=data,
+        progress=Progress(),
     )
     typer.echo(f"{out}: a {written.model_type} model")
     if written.name == "growlm":

@@ -18,6 +18,7 @@ from growlm.convert.folding import folded, foldings
 from growlm.convert.fuse import FusedFolder, marks_of
 from growlm.convert.shards import Entry, PartialFolder, Shard, partial_folder, plan_shards
 from growlm.convert.write import fill, index_of, to_json
+from growlm.data.progress import QUIET, Progress
 from growlm.errors import GrowthError
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, affordable, certify_as
@@ -46,6 +47,7 @@ def grow_folder(
     batch: Batch,
     certificate: CertificateKind,
     shard_bytes: int,
+    progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Write the grown model to the folder `out`, in the dialect and dtypes of `source`; its certified entry.
 
@@ -58,7 +60,7 @@ def grow_folder(
     tensors = {tensor.name: tensor for tensor in source.dialect.tensors(stored)}
     shards = plan_shards([_entry(growth, source, t) for t in tensors.values()], shard_bytes)
     rows = partial(_rows, growth, source, factors)
-    with partial_folder(out, _plan(source, growth), shards) as folder:
+    with partial_folder(out, _plan(source, growth), shards, progress) as folder:
         files = {}
         with one_thread():
             for shard in shards:

@@ -30,6 +30,7 @@ from growlm.checkpoint.disk import (
 )
 from growlm.checkpoint.format import FileInfo, TensorInfo, TensorWriter
 from growlm.checkpoint.lock import RunLock
+from growlm.data.progress import QUIET, Progress
 from growlm.errors import DiskError, GrowLMError, RecipeError
 from growlm.testing.faults import fault_point
 
@@ -84,13 +85,13 @@ def check_new(out: Path) -> None:
 class PartialFolder:
     """`OUT.partial` on its way to OUT; made by `partial_folder`. `path` is where its files lie."""
 
-    def __init__(self, root: Path, done: dict[str, FileInfo]) -> None:
-        self.path, self._root, self._done = root / FILES, root, done
+    def __init__(self, root: Path, done: dict[str, FileInfo], on_bytes: Callable[[int], None]) -> None:
+        self.path, self._root, self._done, self._on_bytes = root / FILES, root, done, on_bytes
 
     def write(self, shard: Shard, fill: Callable[[TensorWriter], object]) -> FileInfo:
         """Write a shard by `fill`, or nothing if it is whole already; what it holds. Raises DiskError."""
         if shard.file not in self._done:
-            with TensorWriter(self.path / shard.file, shard.entries) as writer:
+            with TensorWriter(self.path / shard.file, shard.entries, self._on_bytes) as writer:
                 fill(writer)
                 info = writer.close()
             fault_point("shards.after_file")
@@ -125,7 +126,9 @@ class PartialFolder:
 
 
 @contextmanager
-def partial_folder(out: Path, plan: Mapping[str, Any], shards: Sequence[Shard]) -> Iterator[PartialFolder]:
+def partial_folder(
+    out: Path, plan: Mapping[str, Any], shards: Sequence[Shard], progress: Progress = QUIET
+) -> Iterator[PartialFolder]:
     """The folder in which `out` is made by `plan` (plain JSON types), with the shards that are whole.
 
     It stays after a kill or a full disk, for the same command to go on, and is removed after any other
@@ -140,11 +143,13 @@ def partial_folder(out: Path, plan: Mapping[str, Any], shards: Sequence[Shard]) 
     root = out.with_name(out.name + ".partial")
     mark = _mark(plan, shards)
     done = _finished(root, mark)
-    _check_space(out, sum(shard.bytes for shard in shards if shard.file not in done))
+    left = sum(shard.bytes for shard in shards if shard.file not in done)
+    _check_space(out, left)
     with RunLock(root):
         try:
             _start_journal(root, mark, done)
-            yield PartialFolder(root, done)
+            with progress.task(f"write {out.name}", left) as advance:
+                yield PartialFolder(root, done, advance)
         except DiskError:
             raise
         except GrowLMError:

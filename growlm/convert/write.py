@@ -16,6 +16,7 @@ from growlm.convert.dialect import Dialect, ForeignTensor
 from growlm.convert.folder import CONFIG, INDEX
 from growlm.convert.folding import folded, foldings
 from growlm.convert.shards import Shard, partial_folder, plan_shards
+from growlm.data.progress import QUIET, Progress
 from growlm.growth.weights import Weights
 from growlm.model.parameters import parameter_table
 from growlm.recipe.shape import ModelConfig
@@ -33,6 +34,7 @@ def write_folder(
     source: Mapping[str, Any],
     keys: Mapping[str, Any],
     files: Mapping[str, bytes],
+    progress: Progress = QUIET,
 ) -> None:
     """Write a model as the new folder `out` in a dialect; a second identical call goes on after a kill.
 
@@ -48,7 +50,7 @@ def write_folder(
         for chunk in read_chunks(weights, part):
             yield (chunk * factors[part] if part in factors else chunk).to(dtype)
 
-    with partial_folder(out, {"growlm": __version__, "source": source}, shards) as partial:
+    with partial_folder(out, {"growlm": __version__, "source": source}, shards, progress) as partial:
         for shard in shards:
             partial.write(shard, lambda writer, s=shard: fill(writer, s, tensors, stored, rows))
         partial.add(CONFIG, to_json(dialect.write_config(stored) | dict(keys)))

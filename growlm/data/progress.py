@@ -30,6 +30,9 @@ class Progress:
             lines.show()
 
 
+QUIET = Progress(quiet=True)
+
+
 @contextmanager
 def _bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich import progress

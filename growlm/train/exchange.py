@@ -27,6 +27,7 @@ from growlm.convert.dialects import DIALECTS, native_dialect
 from growlm.convert.folder import FolderWeights
 from growlm.convert.shards import check_new
 from growlm.convert.write import read_chunks, write_folder
+from growlm.data.progress import QUIET, Progress
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import CheckpointError, DataError, RecipeError
 from growlm.model.parameters import family_of, n_parameters, parameter_table
@@ -129,6 +130,7 @@ def export_checkpoint(
     dtype: str,
     shard_bytes: int,
     data: Path | None,
+    progress: Progress = QUIET,
 ) -> Dialect:
     """Write the model of a run or checkpoint as the new Hugging Face folder `out`; the dialect it is in.
 
@@ -162,6 +164,7 @@ def export_checkpoint(
             weights,
             chosen,
             out,
+            progress=progress,
             dtype=DTYPES[dtype],
             shard_bytes=shard_bytes,
             source={name: record.xxh3 for name, record in manifest.files.items()},

@@ -22,6 +22,7 @@ from growlm.checkpoint.store import Checkpoint, CheckpointStore
 from growlm.checkpoint.weights import StoredWeights
 from growlm.convert.fuse import Parent, marks_of
 from growlm.convert.shards import partial_folder, plan_shards
+from growlm.data.progress import QUIET, Progress
 from growlm.errors import GrowthError
 from growlm.growth.apply import Kind, grow_births
 from growlm.growth.certify import require
@@ -78,6 +79,7 @@ def grow_checkpoint_apart(
     certificate: CertificateKind,
     shard_bytes: int,
     others: Sequence[Parent] = (),
+    progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Grow a checkpoint, fused with `others`, into the new folder `out`, in shards; its entry in the lineage.
 
@@ -91,7 +93,7 @@ def grow_checkpoint_apart(
             for file, names in grown.tensors.items()
             for shard in plan_shards([grown.entry(n) for n in names], shard_bytes, Path(file).stem)
         ]
-        with partial_folder(out, grown.plan(), shards) as partial:
+        with partial_folder(out, grown.plan(), shards, progress) as partial:
             infos = {}
             for shard in shards:
                 names = [name for name, _, _ in shard.entries]

@@ -20,6 +20,7 @@ from growlm.convert.fuse import FusedFolder, Parent
 from growlm.convert.grow import grow_folder
 from growlm.convert.shards import check_new
 from growlm.data.dataset import TokenDataset
+from growlm.data.progress import QUIET, Progress
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import CheckpointError
 from growlm.growth.choose import Batch, CertificateKind
@@ -49,6 +50,7 @@ def grow_offline(
     seed: int,
     certificate: CertificateKind,
     shard_bytes: int,
+    progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Grow what is at `source` to `to` (see `growth_to`) in the new folder `out`; the certified entry.
 
@@ -57,7 +59,7 @@ def grow_offline(
     GrowthError or DiskError; then there is no `out`. The same call continues after a kill or a full disk.
     """
     check_new(out)
-    writing: Any = {"certificate": certificate, "shard_bytes": shard_bytes}
+    writing: Any = {"certificate": certificate, "shard_bytes": shard_bytes, "progress": progress}
     with ExitStack() as stack:
         others = [_parent(path, stack) for path in fuse]
         if is_folder_of_weights(source):

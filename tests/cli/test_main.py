@@ -66,6 +66,8 @@ def test_the_verbs_are_those_of_the_documentation() -> None:
         "data",
         "train",
         "grow",
+        "import",
+        "export",
         "sample",
         "watch",
         "report",
