@@ -124,14 +124,33 @@ def _dry_runs(
 
 def _done_text(entry: Json, out: Path) -> str:
     c = entry["certificate"]
-    how = f"{c['kind']}, {c['precision']}"
-    moved = (
-        f"max |dlogit| {c['max_dlogit']:.3g}   |dloss| {abs(c['dloss']):.3g}   ({how})"
-        if "max_dlogit" in c
-        else f"largest error of a probe {c['max_error']:.3g}, in {c['worst']}   ({how})"
-    )
     exact = "exact" if c["exact"] else "not exact, by design of the operator"
-    return f"grown: {out}\n{_fusion_text(c)}{moved}\n{exact}"
+    how = f"{c['kind']}, {c['precision']}"
+    return f"grown: {out}\n{_fusion_text(c)}{_moved_text(c)}   ({how})\n{exact}{_locked_text(c)}"
+
+
+def _moved_text(certificate: Json) -> str:
+    """What was measured. Probes measure nothing where the operator does more than copy."""
+    c = certificate
+    if "max_dlogit" in c:
+        return f"max |dlogit| {c['max_dlogit']:.3g}   |dloss| {abs(c['dloss']):.3g}"
+    if c["max_error"] is None:
+        return "probes found numbers everywhere; this operator is compared with nothing"
+    return f"largest error of a probe {c['max_error']:.3g}, in {c['worst']}"
+
+
+def _locked_text(certificate: Json) -> str:
+    """A line on the copies that are equal in all weights, if there are any."""
+    locked = [
+        f"{axis} {s['distinct']} of {s['units']} distinct"
+        for axis, s in certificate.get("symmetry", {}).items()
+        if s["distinct"] < s["units"]
+    ]
+    return (
+        f"\ncopies that can never part (but by asymmetric moments): {', '.join(locked)}; set noise or split"
+        if locked
+        else ""
+    )
 
 
 def _fusion_text(certificate: Json) -> str:

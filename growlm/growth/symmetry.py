@@ -7,9 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from growlm.growth.depth import FRESH
 from growlm.growth.operators import Growth
 from growlm.growth.weights import Weights
-from growlm.model.parameters import parameter_table
+from growlm.model.parameters import Parameter, parameter_table
 
 CHUNK_BYTES = 4 << 20
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -19,25 +20,42 @@ def symmetry_rank(growth: Growth, new: Weights) -> dict[str, dict[str, int]]:
     """Per axis with copies: units, and how many are distinguishable by their weights.
 
     Two copies whose rows and columns are equal in every tensor get equal gradients for ever and never
-    part ways (docs/growth.md). `distinct` < `units` means that. A key/value unit is told apart
-    by its own weights or by those of the queries it serves. The tensors are read by rows.
+    part ways (docs/growth.md). `distinct` < `units` means that. Units of the residual stream are in
+    all tensors, any other unit in those of one block: of these the block with the fewest distinct
+    units counts. A key/value unit is told apart by its own weights or by those of the queries it
+    serves. The tensors are read by rows.
     """
-    axes = {axis for axis, mapping in growth.maps.items() if mapping.is_copy.any()}
-    digests = _digests(growth, axes | ({"q"} if "kv" in axes else set()), new)
-    units = {axis: [d.tobytes() for d in digests[axis]] for axis in axes}
-    if "kv" in axes:
-        E = growth.new.head_dim
-        served = digests["q"].reshape(growth.new.n_kv_heads, -1)
-        units["kv"] = [d + served[i // E].tobytes() for i, d in enumerate(units["kv"])]
-    return {a: {"units": len(units[a]), "distinct": len(set(units[a]))} for a in sorted(axes)}
+    copied = {axis for axis, mapping in growth.maps.items() if mapping.is_copy.any()}
+    digests = _digests(growth, copied | ({"q"} if "kv" in copied else set()), new)
+    rank: dict[str, dict[str, int]] = {}
+    for (axis, layer), of_units in digests.items():
+        if axis not in copied or (layer is not None and growth.layers[layer].source == FRESH):
+            continue  # the units of a fresh block are no copies
+        units = [d.tobytes() for d in of_units]
+        if axis == "kv":
+            served = digests["q", layer].reshape(growth.new.n_kv_heads, -1)
+            units = [d + served[i // growth.new.head_dim].tobytes() for i, d in enumerate(units)]
+        fewest = min(len(set(units)), rank.get(axis, {}).get("distinct", len(units)))
+        rank[axis] = {"units": len(units), "distinct": fewest}
+    return dict(sorted(rank.items()))
 
 
-def _digests(growth: Growth, axes: set[str], weights: Weights) -> dict[str, NDArray[np.int64]]:
-    """64 bits for each unit of some axes: random multiples of its bits in every tensor, summed mod 2^64."""
-    digests = {axis: torch.zeros(len(growth.maps[axis]), dtype=torch.int64) for axis in axes}
+Digests = dict[tuple[str, int | None], Tensor]
+"""Of the units of an axis, in a block (None: in the residual stream, of all tensors)."""
+
+
+def _digests(
+    growth: Growth, axes: set[str], weights: Weights
+) -> dict[tuple[str, int | None], NDArray[np.int64]]:
+    """64 bits for each unit: random multiples of its bits in every tensor, summed mod 2^64."""
+    digests: Digests = {}
     rng = np.random.default_rng(0)
     for name, parameter in parameter_table(growth.new).items():
-        if not axes & set(parameter.axes):
+        mine = [
+            _digest_of(digests, axis, parameter, size) if axis in axes else None
+            for axis, size in zip(parameter.axes, parameter.shape, strict=True)
+        ]
+        if all(digest is None for digest in mine):
             continue
         rows = parameter.shape[0]
         columns = parameter.numel // rows
@@ -47,12 +65,17 @@ def _digests(growth: Growth, axes: set[str], weights: Weights) -> dict[str, NDAr
             chunk = weights.read(name, start, min(rows, start + step))
             stop = start + len(chunk)
             bits = chunk.contiguous().view(_BITS[chunk.element_size()]).view(stop - start, columns).long()
-            row_axis, column_axis = parameter.axes[0], parameter.axes[-1]
-            if row_axis in axes:
-                digests[row_axis][start:stop] += (bits * of_columns).sum(1)
-            if column_axis in axes and len(parameter.axes) == 2:
-                digests[column_axis] += (bits * of_rows[start:stop, None]).sum(0)
-    return {axis: digest.numpy() for axis, digest in digests.items()}
+            if mine[0] is not None:
+                mine[0][start:stop] += (bits * of_columns).sum(1)
+            if len(mine) == 2 and mine[1] is not None:
+                mine[1] += (bits * of_rows[start:stop, None]).sum(0)
+    return {key: digest.numpy() for key, digest in digests.items()}
+
+
+def _digest_of(digests: Digests, axis: str, parameter: Parameter, size: int) -> Tensor:
+    """Where the units of one axis of a tensor are summed up."""
+    key = axis, None if axis == "d_model" else parameter.layer
+    return digests.setdefault(key, torch.zeros(size, dtype=torch.int64))
 
 
 def _multipliers(rng: np.random.Generator, count: int) -> Tensor:

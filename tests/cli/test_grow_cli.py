@@ -136,6 +136,26 @@ def test_a_recipe_says_what_to_grow_to(trained: Path, tmp_path: Path) -> None:
         assert (done.code, what in done.err) == (2, True), done.err
 
 
+def test_copies_that_can_never_part_are_said(trained: Path, tmp_path: Path) -> None:
+    call = ("grow", trained / "llama", "--to", "d_ff=2x", "--operator", "clone")
+    locked = growlm(*call, "--set", "noise=0.0", "--set", "force=true", "--out", tmp_path / "a")
+    assert locked.code == 0, locked.err
+    assert locked.out.splitlines()[-1] == (
+        "copies that can never part (but by asymmetric moments): ffn 24 of 48 distinct; set noise or split"
+    )
+    parted = growlm(*call, "--set", "noise=0.1", "--out", tmp_path / "b")
+    assert parted.out.splitlines()[-1] == "exact"
+
+
+def test_probes_of_an_operator_that_does_more_than_copy_give_no_number(trained: Path, tmp_path: Path) -> None:
+    call = ("--operator", "shrink_perturb", "--to", "d_ff=2x", "--certificate", "sampled")
+    done = growlm("grow", trained / "run", *call, "--out", tmp_path / "a")
+    assert done.code == 0, done.err
+    assert "compared with nothing" in done.out
+    assert growlm("export", tmp_path / "a", tmp_path / "b", "--data", trained / "data").code == 0
+    assert "not exact by design, sampled" in (tmp_path / "b" / "README.md").read_text()
+
+
 def write_smaller(folder: Path) -> Path:
     """A recipe whose stages are all smaller than the foreign folder."""
     path = folder / "smaller.toml"

@@ -114,7 +114,7 @@ def test_damage_to_any_kind_of_tensor_is_noticed(operator: str, certificate: Cer
 
 @pytest.mark.parametrize("certificate", [streamed, sampled])
 def test_a_new_block_that_does_something_is_named(certificate: Certificate) -> None:
-    c = config("llama")
+    c = config("flm")
     for depth in ("zero_block", "identity"):
         growth = plan_growth(c, c.with_(n_layers=4), table(depth=depth))
         old = trained(c)
