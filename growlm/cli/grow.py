@@ -76,6 +76,7 @@ def grow(
             where="--certificate",
             fix="write auto, full, streaming or sampled",
         )
+    from growlm.data.progress import Progress
     from growlm.train.offline import grow_offline
 
     entry = grow_offline(
@@ -88,6 +89,7 @@ def grow(
         seed=seed,
         certificate=certificate,
         shard_bytes=file_bytes(shard_size),
+        progress=Progress(quiet=as_json),
     )
     typer.echo(json.dumps(entry | {"path": str(out)}) if as_json else _done_text(entry, out))
 
