@@ -46,7 +46,7 @@ def grow_rows(
     if kind != "weight":
         if growth.table.effective_moments == "reset" or not layer.keep_moments:
             return torch.zeros(shape, dtype=dtype)
-        moments = torch.zeros(shape, dtype=dtype)
+        moments = torch.empty(shape, dtype=dtype)
         _gather(growth, parameter, kind, start, read, moments)
         return _forget_copies(growth, parameter, start, moments)
     if growth.learned is not None:
@@ -57,7 +57,7 @@ def grow_rows(
         return _identity(growth, parameter, start, stop).to(dtype)
     if layer.source == FRESH:
         return init_rows(parameter, growth.seed, start, stop).to(dtype)
-    rows = torch.zeros(shape, dtype=dtype)
+    rows = torch.empty(shape, dtype=dtype)
     _gather(growth, parameter, kind, start, read, rows)
     if growth.table.operator == "shrink_perturb" and len(shape) > 1:
         fresh = init_rows(parameter, growth.seed, start, stop).to(dtype)
@@ -83,7 +83,7 @@ def _identity(growth: Growth, parameter: Parameter, start: int, stop: int) -> Te
 def _gather(
     growth: Growth, parameter: Parameter, kind: Kind, start: int, read: ReadRows, out: Tensor
 ) -> None:
-    """Write old entries times their shares to their new places in `out`, in one pass; NEW ones stay zero."""
+    """Fill `out` in one pass: old entries times their shares at their new places, zero where NEW."""
     name, axis = growth.source_name(parameter), parameter.axes[0]
     mean = growth.pads == "mean" and parameter.writes_residual and kind == "weight" and axis == "d_model"
     rows = growth.maps[axis]
@@ -93,6 +93,7 @@ def _gather(
     for a, b in _runs_of(rows.source[start:stop], by_row[start:stop], rows.is_copy[start:stop]):
         place, first = start + a, int(rows.source[start + a])
         if first == NEW and not mean:
+            out[a:b] = 0
             continue
         if first == NEW:
             old = _mean_row(name, growth.old.d_model, read)
@@ -142,7 +143,7 @@ def _factors(
 
 
 def _place_columns(old: Tensor, columns: AxisMap, scale: NDArray[np.float64], out: Tensor) -> None:
-    """Write old rows (n, old) times `scale` to their new columns; NEW columns are left as they are."""
+    """Write old rows (n, old) times `scale` to their new columns, zero to NEW ones."""
     runs = _runs_of(columns.source, scale)
     if len(runs) > FEW:
         index = torch.from_numpy(np.maximum(columns.source, 0))
@@ -152,6 +153,7 @@ def _place_columns(old: Tensor, columns: AxisMap, scale: NDArray[np.float64], ou
     for a, b in runs:
         first, factor = int(columns.source[a]), float(scale[a])
         if first == NEW or factor == 0:
+            out[:, a:b] = 0
             continue
         piece = old[:, first : first + b - a]
         if factor == 1:
