@@ -13,7 +13,7 @@ import torch
 from growlm.checkpoint.disk import disk_errors
 from growlm.checkpoint.format import TensorWriter
 from growlm.growth.apply import grow_rows
-from growlm.growth.choose import affordable
+from growlm.growth.choose import affordable, full_bytes
 from growlm.growth.chunks import one_thread
 from growlm.growth.depth import FRESH
 from growlm.growth.maps import AxisMap
@@ -102,8 +102,8 @@ def _change(mapping: AxisMap) -> str:
 
 
 def _certificate_bytes(growth: Growth, kind: str) -> int:
-    """What the weights take that a certificate holds at a time, in fp32: everything, a block, or a row."""
+    """What the weights take that a certificate holds at a time, in fp64: everything, two blocks, or a row."""
     if kind == "full":
-        return 8 * (n_parameters(growth.old) + n_parameters(growth.new))
+        return full_bytes(growth)
     block = sum(p.numel for p in parameter_table(growth.new).values() if p.layer == 0)
-    return 2 * 4 * block if kind == "streaming" else 0
+    return 2 * 8 * block if kind == "streaming" else 0

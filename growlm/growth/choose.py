@@ -17,6 +17,8 @@ from growlm.plan.memory import memory_bytes
 
 CertificateKind = Literal["auto", "full", "streaming", "sampled"]
 
+FULL_CAP = 4 << 30
+
 Batch = tuple[Tensor, Tensor]
 """Tokens and targets, each (B, T)."""
 
@@ -41,13 +43,18 @@ def certify_as(
     return certificate | fused
 
 
+def full_bytes(growth: Growth) -> int:
+    """Memory of a full certificate: weights as stored, then weights, gradients and their rule in fp64."""
+    return 28 * (n_parameters(growth.old) + n_parameters(growth.new))
+
+
 def affordable(growth: Growth) -> Literal["full", "streaming", "sampled"]:
-    """The strongest certificate that takes at most a third of the free memory.
+    """The strongest certificate that takes at most a third of the free memory; `full` at most 4 GiB.
 
     `full` holds both models with their gradients, `streaming` two blocks, in fp64 where fp32 is not enough.
     """
     free = memory_bytes()[1] // 3
-    if 16 * (n_parameters(growth.old) + n_parameters(growth.new)) <= free:
+    if full_bytes(growth) <= min(free, FULL_CAP):
         return "full"
     block = sum(p.numel for p in parameter_table(growth.new).values() if p.layer == 0)
     return "streaming" if 16 * block <= free else "sampled"
