@@ -164,12 +164,11 @@ def test_distances_are_those_of_the_streams_before_and_after_each_block() -> Non
 def test_the_strongest_certificate_that_fits_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     c = config("llama")
     growth = plan_growth(c, c.with_(d_ff=40), table(operator="zero"))
-    numel = [p.numel for p in parameter_table(growth.new).values()]
     block = sum(p.numel for p in parameter_table(growth.new).values() if p.layer == 0)
-    both = sum(numel) + sum(p.numel for p in parameter_table(growth.old).values())
+    both = choose.full_bytes(growth)
     old = trained(c)
     weights = MemoryWeights(growth.old, old), MemoryWeights(growth.new, grown(growth, old))
-    for free, kind in ((16 * both, "full"), (16 * both - 1, "streaming"), (16 * block - 1, "sampled")):
+    for free, kind in ((both, "full"), (both - 1, "streaming"), (16 * block - 1, "sampled")):
         monkeypatch.setattr(choose, "memory_bytes", lambda free=free: (0, 3 * free))
         assert affordable(growth) == kind
         assert certify_as("auto", growth, *weights, batch(c))["kind"] == kind
