@@ -7,6 +7,7 @@ a NaN or an infinity is refused where it is met.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from growlm.convert.companions import check_tokenizer
 from growlm.convert.dialect import Dialect, ForeignTensor
 from growlm.convert.dialects import dialect_of
 from growlm.errors import CheckpointError, GrowLMError
+from growlm.model.parameters import parameter_table
 from growlm.recipe.shape import ModelConfig
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -220,7 +222,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def _misfit(dialect: Dialect, config: ModelConfig, found: Shapes) -> str:
-    """The first tensor that is missing, left over or of another shape than the config says; empty if none."""
+    """The first tensor that is missing, left over or of another shape than the config says; empty if none.
+
+    Sizes that no such files can hold are found first, in no more memory than the files' headers take.
+    """
+    if config.n_layers > len(found):
+        return f"the config gives {config.n_layers} layers, and there are {len(found)} tensors"
+    stored = sum(map(math.prod, found.values()))
+    for name, parameter in parameter_table(config).items():
+        if parameter.numel > stored:
+            return f"{name} would be {_times(parameter.shape)}, and there are {stored} values in all"
     expected = {t.name: t.shape for t in dialect.tensors_in(config, found)}
     for name, shape in expected.items():
         if name not in found:

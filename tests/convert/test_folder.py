@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from growlm.convert.dialects import DIALECTS
 from growlm.convert.folder import FolderWeights
 from growlm.errors import CheckpointError, GrowLMError
 from tests.convert.folders import FAMILY, edit_config, edit_index, edit_tensors, make_folder
@@ -67,6 +68,7 @@ def integers(folder: Path) -> None:
 
 
 NORM = "model.norm.weight"
+SIZES = {"num_hidden_layers": 2, "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24}
 LIES: list[tuple[dict[str, Any], str]] = [
     ({"hidden_size": 20}, "says hidden_size = 20, the tensors say 16"),
     ({"num_attention_heads": 8}, "says num_attention_heads = 8, the tensors say 4"),
@@ -76,6 +78,8 @@ LIES: list[tuple[dict[str, Any], str]] = [
     ({"num_hidden_layers": 1}, "says num_hidden_layers = 1, the tensors say 2"),
     ({"vocab_size": 49}, "says vocab_size = 49, the tensors say 50"),
     ({"hidden_size": 20, "vocab_size": 49}, "does not fit the tensors"),
+    *(({key: 10**12}, f"says {key} = {10**12}, the tensors say {value}") for key, value in SIZES.items()),
+    ({"num_hidden_layers": 10**12, "vocab_size": 10**12}, "does not fit the tensors"),
 ]
 
 
@@ -88,6 +92,16 @@ def test_a_config_that_lies_is_caught_and_its_key_named(
     error = refused(tmp_path)
     assert what in error.what
     assert error.where == str(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("dialect", FAMILY)
+def test_absurd_sizes_are_refused_in_every_dialect(dialect: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, dialect)
+    keys = DIALECTS[dialect].keys
+    before = json.loads((tmp_path / "config.json").read_text())
+    for field in ("n_layers", "vocab_size", "d_model", "d_ff"):
+        edit_config(tmp_path, **before | {keys[field]: 10**12})
+        assert "config.json" in refused(tmp_path).where
 
 
 BROKEN: list[tuple[str, Break, str]] = [
