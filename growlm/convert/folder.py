@@ -27,8 +27,11 @@ from growlm.recipe.shape import ModelConfig
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
+Shapes = Mapping[str, tuple[int, ...]]
+
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
+_CHUNK_BYTES = 16 << 20
 _JSON_CAP = 100_000_000
 _FIX = "get the folder again, whole, from where it came from"
 
@@ -130,7 +133,41 @@ class FolderWeights:
                     where=str(self._reader[tensor.name].path),
                     fix="convert the model to BF16, F16 or F32 first; quantised weights cannot be read",
                 )
+        self._check_tied(shapes)
         return {part: tensor for tensor in tensors for part in tensor.parts}
+
+    def _check_tied(self, shapes: Shapes) -> None:
+        """Raise CheckpointError if a tied head is stored too and is another: transformers would use it."""
+        if not self.config.tied:
+            return
+        untied = self.dialect.tensors_in(self.config.with_(tied=False), shapes)
+        named = {tensor.parts[0]: tensor.name for tensor in untied}
+        head, embedding = named["lm_head.weight"], named["embedding.weight"]
+        if head in shapes and not self._same(head, embedding):
+            key = self.dialect.keys.get("tied", "tied")
+            raise CheckpointError(
+                f"{CONFIG} says {key} = true, and {head} differs from {embedding}",
+                where=str(self.folder / CONFIG),
+                why="a tied model has one tensor for both",
+                fix=f"set {key} to false in {CONFIG} to keep the head, or remove {head} from the tensors",
+            )
+
+    def _same(self, first: str, second: str) -> bool:
+        """Whether two tensors hold the same bits; read a few rows at a time."""
+        one, other = self._info(first), self._info(second)
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            return False
+        rows = one.shape[0]
+        step = max(1, _CHUNK_BYTES * rows // max(1, one.bytes))
+        return all(
+            torch.equal(
+                *(
+                    self._reader[n].read(n, at, min(rows, at + step)).view(torch.uint8)
+                    for n in (first, second)
+                )
+            )
+            for at in range(0, rows, step)
+        )
 
 
 def _is_finite(rows: Tensor) -> bool:
@@ -217,8 +254,6 @@ def _no_tensors(folder: Path) -> CheckpointError:
 
 
 # --- does config.json tell the truth? ---------------------------------------------------------------
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def _misfit(dialect: Dialect, config: ModelConfig, found: Shapes) -> str:

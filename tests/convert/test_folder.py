@@ -192,3 +192,25 @@ def test_large_values_are_no_infinities(tmp_path: Path) -> None:
     edit_tensors(tmp_path, lambda t: t[NORM].fill_(3e38))
     with FolderWeights(tmp_path) as weights:
         assert (weights.read("norm.weight") == 3e38).all()
+
+
+@pytest.mark.parametrize(("dialect", "head", "embedding"), [
+    ("llama", "lm_head.weight", "model.embed_tokens.weight"),
+    ("gpt2", "lm_head.weight", "transformer.wte.weight"),
+    ("gpt_neox", "embed_out.weight", "gpt_neox.embed_in.weight"),
+])  # fmt: skip
+def test_a_tied_head_may_be_stored_if_it_is_the_embedding(
+    dialect: str, head: str, embedding: str, tmp_path: Path
+) -> None:
+    make_folder(tmp_path, dialect, tied=True)
+    edit_tensors(tmp_path, lambda t: t.update({head: t[embedding].clone()}))
+    FolderWeights(tmp_path).close()
+    edit_tensors(tmp_path, lambda t: t[head].view(-1)[-1].add_(1))
+    error = refused(tmp_path)
+    assert f"{head} differs from {embedding}" in error.what
+    assert "set tie_word_embeddings to false" in error.fix
+    edit_config(tmp_path, tie_word_embeddings=False)
+    FolderWeights(tmp_path).close()
+    edit_config(tmp_path, tie_word_embeddings=True)
+    edit_tensors(tmp_path, lambda t: t.update({head: t[embedding].bfloat16()}))
+    assert "differs" in refused(tmp_path).what
