@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from growlm.cli.options import file_bytes
+from growlm.cli.options import check_source, file_bytes
 
 
 def export(
@@ -25,6 +25,7 @@ def export(
     from growlm.data.progress import Progress
     from growlm.train.exchange import export_checkpoint
 
+    check_source(source)
     written = export_checkpoint(
         source,
         out,

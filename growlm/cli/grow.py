@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from growlm.cli.options import file_bytes
+from growlm.cli.options import check_source, file_bytes
 from growlm.errors import RecipeError
+from growlm.recipe.sizes import growth_table
 
 Json = dict[str, Any]
 
@@ -61,6 +62,8 @@ def grow(
     tensor, the certificate at most a third of what is free.
     """
     settings = _settings(set_ or [], operator=operator, depth=depth)
+    for path in (source, *(fuse or [])):
+        check_source(path)
     if dry_run:
         plans = _dry_runs(source, to, settings, out, seed, fuse or [])
         typer.echo(json.dumps({"growths": plans}) if as_json else "\n\n".join(map(_plan_text, plans)))
@@ -107,6 +110,11 @@ def _settings(texts: list[str], **flags: str | None) -> Json:
             settings[name] = tomllib.loads(f"value = {raw}")["value"]
         except (tomllib.TOMLDecodeError, RecursionError):
             settings[name] = raw
+    try:
+        growth_table(settings)
+    except RecipeError as error:
+        error.where = f"--{error.where}" if flags.get(error.where) else f"--set {error.where}"
+        raise
     return settings
 
 

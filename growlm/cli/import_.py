@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from growlm.cli.options import check_source
+
 
 def import_(
     folder: Annotated[
@@ -18,6 +20,7 @@ def import_(
     from growlm.convert.folder import CONFIG, read_json
     from growlm.train.exchange import RECIPE, import_folder
 
+    check_source(folder)
     path = import_folder(folder, out)
     if "auto_map" in read_json(folder / CONFIG):
         typer.echo("note: the code that auto_map names was not run; GrowLM knows this model_type")

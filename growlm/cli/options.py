@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from growlm.errors import RecipeError
+from growlm.errors import CheckpointError, RecipeError
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -15,3 +16,15 @@ def file_bytes(text: str) -> int:
     if match is None or float(match[1]) == 0:
         raise RecipeError(f"{text!r} is not a size of a file", where="--shard-size", fix="--shard-size 5GB")
     return max(1, int(float(match[1]) * _UNITS[(match[2] or "").upper()]))
+
+
+def check_source(path: Path) -> None:
+    """Raise CheckpointError for the source of a model that is not there, or is a GGUF file."""
+    if not path.exists():
+        raise CheckpointError("no such file or folder", where=str(path), fix="check the path")
+    if path.suffix.lower() == ".gguf":
+        raise CheckpointError(
+            "this is a GGUF file",
+            where=str(path),
+            fix="convert it with transformers: docs/hugging-face.md, From a GGUF file",
+        )

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from growlm.checkpoint.manifest import MANIFEST, Manifest
-from growlm.checkpoint.store import CheckpointStore
+from growlm.checkpoint.store import Checkpoint, CheckpointStore
 from growlm.checkpoint.weights import StoredWeights
 from growlm.convert.folder import FolderWeights, is_folder_of_weights
 from growlm.convert.fuse import FusedFolder, Parent
@@ -72,7 +72,7 @@ def grow_offline(
                 old, target, table, seed=seed, tokens=batch[0], batches=batches, has_state=False
             )
             return grow_folder(old, growth, out, batch=batch, **writing)
-        checkpoint = find_checkpoint(source)
+        checkpoint = _checkpoint(source)
         tokenizer = checkpoint.manifest.tokenizer_hash
         _refuse_other_tokenizers(tokenizer, others)
         config = ModelConfig(**checkpoint.manifest.model)  # type: ignore[arg-type]
@@ -100,12 +100,22 @@ def _target(
     return (old, growth_table(settings)) if fused and not to else growth_to(to, old, settings)
 
 
+def _checkpoint(path: Path) -> Checkpoint:
+    """As `find_checkpoint`, which knows nothing of Hugging Face folders. Raises CheckpointError."""
+    try:
+        return find_checkpoint(path)
+    except CheckpointError as error:
+        if error.fix:
+            error.fix += ", or a Hugging Face folder (config.json with safetensors)"
+        raise
+
+
 def _parent(path: Path, stack: ExitStack) -> Parent:
     """A model to fuse, open until the stack is closed. Raises CheckpointError or GrowthError."""
     if is_folder_of_weights(path):
         folder = stack.enter_context(FolderWeights(path))
         return Parent(folder, folder.files, _tokenizer_hash(path))
-    checkpoint = find_checkpoint(path)
+    checkpoint = _checkpoint(path)
     refuse_inside_a_ramp(checkpoint)
     weights = stack.enter_context(StoredWeights.of(checkpoint))
     files = [checkpoint.path / name for name in checkpoint.manifest.files]
@@ -160,7 +170,8 @@ def _stored_shape(path: Path) -> tuple[ModelConfig, torch.dtype]:
             return weights.config, weights.dtype("embedding.weight")
     if not (path / MANIFEST).is_file():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        path = next((entry.path for entry in CheckpointStore(folder, keep=2).checkpoints()), path)
+        newest = next(iter(CheckpointStore(folder, keep=2).checkpoints()), None)
+        path = (newest or _checkpoint(path)).path
     return ModelConfig(**Manifest.load(path / MANIFEST).model), torch.float32  # type: ignore[arg-type]
 
 

@@ -209,9 +209,9 @@ def test_a_dry_run_of_a_recipe_plans_all_its_growths(recipe: str, counts: list[i
         (("--to", "d_model=24", "--operator", "clone"), 70, "clone cannot take d_model from 16 to 24"),
         (("--to", "n_heads=3,n_kv_heads=2"), 2, "3 query heads cannot share 2 key/value heads"),
         (("--to", "depth=1x"), 2, "nothing to grow"),
-        (("--to", "d_model=32", "--operator", "copy"), 2, "operator = 'copy'"),
-        (("--to", "d_model=32", "--set", "ramp_steps=-1"), 2, "ramp_steps = -1"),
-        (("--to", "d_model=32", "--set", "ramp=1"), 2, "ramp = 1"),
+        (("--to", "d_model=32", "--operator", "copy"), 2, "where: --operator\n"),
+        (("--to", "d_model=32", "--set", "ramp_steps=-1"), 2, "where: --set ramp_steps\n"),
+        (("--to", "d_model=32", "--set", "ramp=1"), 2, "where: --set ramp\n"),
         (("--to", "d_model=32", "--set", "noise"), 2, "a setting is a name and a value"),
         (("--to", "wide"), 2, "'wide' is not a new size"),
         (("--to", "d_model=32", "--certificate", "none"), 2, "no certificate 'none'"),
@@ -232,6 +232,7 @@ def test_grow_refuses_what_is_no_checkpoint_or_a_damaged_one(trained: Path, tmp_
     call = ("--to", "d_model=32", "--out", tmp_path / "out")
     done = growlm("grow", tmp_path, *call)
     assert (done.code, "no checkpoint here" in done.err) == (65, True)
+    assert "or a Hugging Face folder" in done.err
     damaged = tmp_path / "step-00000004"
     damaged.mkdir()
     for file in (trained / "run" / "checkpoints" / "step-00000004").iterdir():
@@ -240,6 +241,16 @@ def test_grow_refuses_what_is_no_checkpoint_or_a_damaged_one(trained: Path, tmp_
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     done = growlm("grow", damaged, *call)
     assert (done.code, "model.safetensors: its content changed" in done.err) == (65, True)
+
+
+@pytest.mark.parametrize("verb", ["grow", "import", "export"])
+def test_a_source_that_is_not_there_or_a_gguf_file(verb: str, tmp_path: Path) -> None:
+    call = ("--to", "width=2x", "--out", tmp_path / "out") if verb == "grow" else (tmp_path / "out",)
+    done = growlm(verb, tmp_path / "nothere", *call)
+    assert (done.code, "no such file or folder" in done.err) == (65, True), done.err
+    (tmp_path / "a.gguf").touch()
+    done = growlm(verb, tmp_path / "a.gguf", *call)
+    assert (done.code, "From a GGUF file" in done.err) == (65, True), done.err
 
 
 def test_data_of_another_tokenizer_is_refused(trained: Path, tmp_path: Path) -> None:
