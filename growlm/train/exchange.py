@@ -36,7 +36,7 @@ from growlm.recipe.shape import ModelConfig
 from growlm.recipe.template import recipe_toml
 from growlm.train.restore import find_checkpoint, find_tokenizer, trained_context
 from growlm.train.state import MODEL_FILE
-from growlm.train.stored import stored_recipe
+from growlm.train.stored import stored_companions, stored_recipe
 
 RECIPE = "recipe.toml"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -195,11 +195,11 @@ def _dialect(name: str | None, config: ModelConfig) -> Dialect:
 
 def _companions(checkpoint: Checkpoint, data: Path | None, config: ModelConfig) -> dict[str, bytes]:
     """The files that were imported with the model, or those made for the tokenizer it was trained with."""
-    files = companions_of(checkpoint.path)
-    if files or not checkpoint.manifest.tokenizer_hash:
+    files = stored_companions(checkpoint.path)
+    if TOKENIZER in files or not checkpoint.manifest.tokenizer_hash:
         return files
     context = config.max_positions or trained_context(checkpoint)
-    return companions_for(find_tokenizer(checkpoint, data), context)
+    return files | companions_for(find_tokenizer(checkpoint, data), context)
 
 
 def _foreign_lineage(files: Mapping[str, bytes]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import xxhash
 from growlm.checkpoint.disk import hash_file
 from growlm.checkpoint.manifest import MANIFEST, Manifest
 from growlm.checkpoint.store import Checkpoint
+from growlm.convert.companions import GROWTH, TOKENIZER, companions_of
 from growlm.convert.folder import CONFIG, FolderWeights, is_folder_of_weights
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import RecipeError
@@ -22,6 +24,7 @@ from growlm.recipe.shape import ModelConfig
 from growlm.train.optimizer import Optimizer
 from growlm.train.restore import find_checkpoint
 from growlm.train.state import OPTIMIZER_FILE, TrainState, load_model
+from growlm.train.stored import stored_companions
 
 STAGE_FIELDS = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers")
 MODEL_FIELDS = (
@@ -34,12 +37,16 @@ CARRIED_FIELDS = ("norm_eps", "input_mult", "max_positions")
 
 @dataclass(frozen=True)
 class Initial:
-    """Weights to start from: a verified checkpoint, or (None) a Hugging Face folder at `path`."""
+    """Weights to start from: a verified checkpoint, or (None) a Hugging Face folder at `path`.
+
+    `companions` are the files beside them that hold for the new run too, with its tokenizer.
+    """
 
     path: Path
     hash: str
     config: ModelConfig
     checkpoint: Checkpoint | None
+    companions: Mapping[str, bytes]
 
     def state(self, recipe: Recipe, device: torch.device) -> TrainState:
         """The state before the first step.
@@ -79,14 +86,16 @@ def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
     path = Path(recipe.init)
     if is_folder_of_weights(path):
         with FolderWeights(path) as weights:
-            initial = Initial(path, _hash_folder(path), weights.config, None)
-        file = path / "tokenizer.json"
-        wanted = Tokenizer.load(file).hash if file.is_file() else ""
+            file = path / TOKENIZER
+            wanted = Tokenizer.load(file).hash if file.is_file() else ""
+            files = _valid(companions_of(path, weights.config_json), wanted, tokenizer_hash)
+            initial = Initial(path, _hash_folder(path), weights.config, None, files)
     else:
         checkpoint = find_checkpoint(path)
         config = ModelConfig(**checkpoint.manifest.model)  # type: ignore[arg-type]
-        initial = Initial(path, hash_file(checkpoint.path / MANIFEST), config, checkpoint)
         wanted = checkpoint.manifest.tokenizer_hash
+        files = _valid(stored_companions(checkpoint.path), wanted, tokenizer_hash)
+        initial = Initial(path, hash_file(checkpoint.path / MANIFEST), config, checkpoint, files)
         _refuse_inside_a_ramp(checkpoint.path, checkpoint.manifest)
         _refuse_longer_ramp(recipe, checkpoint)
     _refuse_another_shape(recipe, initial)
@@ -98,6 +107,11 @@ def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
             fix="prepare the data with that tokenizer: growlm data prepare --tokenizer tokenizer.json",
         )
     return initial
+
+
+def _valid(files: Mapping[str, bytes], tokenizer: str, wanted: str) -> dict[str, bytes]:
+    """The companions that hold for a run with the tokenizer `wanted`: with another one, only the growths."""
+    return {name: data for name, data in files.items() if tokenizer == wanted or name == GROWTH}
 
 
 def is_still_there(path: Path, known: str | None) -> bool:

@@ -22,7 +22,7 @@ from growlm.train.initial import Initial, is_still_there
 from growlm.train.record import RECORD_NAME, read_record
 from growlm.train.session import Replay, Session, environment
 from growlm.train.state import STATE_BYTES, TrainState
-from growlm.train.stored import RECIPE_NAME, stored_recipe
+from growlm.train.stored import RECIPE_NAME, store_companions, stored_recipe
 
 
 def start(session: Session, initial: Initial | None, accept_changes: bool) -> TrainState:
@@ -60,6 +60,7 @@ def _start_anew(session: Session, initial: Initial | None) -> TrainState:
         return TrainState.fresh(session.recipe, session.device)
     state = initial.state(session.recipe, session.device)
     session.init_hash = initial.hash
+    store_companions(session.folder, initial.companions)
     _begin(session, step=0)
     moments = f"{state.progress.updates} updates of its optimizer go on"
     session.event(

@@ -1,15 +1,20 @@
-"""The recipe that a run folder remembers, for going on with it and for everything that looks at it."""
+"""The recipe and the companions that a run folder remembers, for going on and for all that looks at it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from growlm.checkpoint.disk import disk_errors, write_atomic
+from growlm.convert.companions import companions_of
 from growlm.errors import CheckpointError
 from growlm.recipe.schema import Recipe
 
 RECIPE_NAME = "recipe.json"
+COMPANIONS = "companions"
+"""The folder of a run with the small files that came with the weights that it started from."""
 
 
 def stored_recipe(folder: Path) -> Recipe | None:
@@ -26,3 +31,18 @@ def stored_recipe(folder: Path) -> Recipe | None:
             why=error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error),
             fix="bring it back, or remove it to go on with the recipe that is given, unchecked",
         ) from error
+
+
+def stored_companions(checkpoint: Path) -> dict[str, bytes]:
+    """The companions of a checkpoint: its own, or else those of the run that it is in."""
+    return companions_of(checkpoint) or companions_of(checkpoint.parent.parent / COMPANIONS)
+
+
+def store_companions(run: Path, files: Mapping[str, bytes]) -> None:
+    """Keep companions in a run folder, for its exports. Raises DiskError."""
+    if not files:
+        return
+    with disk_errors(run):
+        (run / COMPANIONS).mkdir(exist_ok=True)
+    for name, data in files.items():
+        write_atomic(run / COMPANIONS / name, data)

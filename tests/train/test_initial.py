@@ -9,11 +9,15 @@ import torch
 from safetensors.torch import save_file
 
 from growlm.checkpoint.store import Checkpoint
+from growlm.convert.dialects import DIALECTS
+from growlm.convert.write import write_folder
 from growlm.data.prepare import prepare
 from growlm.errors import CheckpointError, DriftError, RecipeError
+from growlm.growth.weights import MemoryWeights
 from growlm.model.decoder import Decoder
 from growlm.recipe.schema import Recipe
 from growlm.testing.tiny import write_corpus
+from growlm.train.exchange import export_checkpoint, import_folder
 from growlm.train.initial import Initial, find_initial
 from growlm.train.restore import find_checkpoint
 from growlm.train.session import open_data
@@ -28,6 +32,13 @@ MASKED = (
     " tokens = 1280, seq_len = 32, batch_size = 4}]"
 )
 """Ten steps of the shape of the tiny recipe's second stage."""
+
+IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+LINEAGE = {
+    "step": 5, "from": {"n_layers": 1, "d_model": 16}, "to": {"n_layers": 2, "d_model": 24},
+    "operator": "clone", "depth": "stack",
+    "certificate": {"exact": True, "kind": "full", "precision": "fp32", "max_dlogit": 1e-6, "dloss": 2e-7}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +204,54 @@ def test_a_hugging_face_folder_starts_without_moments_and_grows(recipe: MakeReci
     assert len(steps(tmp_path / "run")) == 20
     last = newest(tmp_path / "run").manifest.model
     assert (last["norm_eps"], last["max_positions"], last["n_layers"]) == (1e-6, 64, 3)
+
+
+def write_llama(made: Recipe, out: Path, files: dict[str, bytes]) -> None:
+    """A Hugging Face folder of the recipe's first shape, with `files` beside the weights."""
+    model = Decoder(made.model_config_of(0)).init_weights(3)
+    write_folder(
+        MemoryWeights(model.config, dict(model.state_dict())),
+        DIALECTS["llama"],
+        out,
+        dtype=torch.float32,
+        shard_bytes=1 << 30,
+        source={},
+        keys=IDS,
+        files=files,
+    )
+
+
+@pytest.mark.parametrize("through_import", [True, False])
+def test_what_came_with_the_weights_leaves_with_them(
+    recipe: MakeRecipe, data: Path, through_import: bool, tmp_path: Path
+) -> None:
+    """Import, train, export, and once more: the tokenizer, chat template, ids and growths are still there."""
+    source = tmp_path / "source"
+    made = recipe(MASKED)
+    beside = {
+        "tokenizer.json": (data / "tokenizer.json").read_bytes(),
+        "chat_template.jinja": b"{{ messages }}",
+        "tokenizer_config.json": b'{"model_max_length": 77}',
+        "growth.json": json.dumps({"lineage": [LINEAGE]}).encode(),
+    }
+    write_llama(made, source, beside)
+    if through_import:
+        import_folder(source, tmp_path / "imported")
+        source = tmp_path / "imported"
+    run(recipe(MASKED, f"init={source}"), tmp_path / "first")
+    run(recipe(MASKED, f"init={tmp_path / 'first'}"), tmp_path / "second")
+    shutil.rmtree(source)
+    for name in ("first", "second"):
+        out = tmp_path / f"{name}-hf"
+        export_checkpoint(tmp_path / name, out, dialect=None, dtype="fp32", shard_bytes=1 << 30, data=None)
+        assert {file: (out / file).read_bytes() for file in beside} == beside
+        said = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        assert {key: said[key] for key in IDS} == IDS
+        assert "| 5 | 1 x 16 |" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_with_another_tokenizer_only_the_growths_stay(recipe: MakeRecipe, tmp_path: Path) -> None:
+    made = recipe(MASKED, f"init={tmp_path / 'hf'}")
+    growths = json.dumps({"lineage": [LINEAGE]}).encode()
+    write_llama(made, tmp_path / "hf", {"chat_template.jinja": b"{{ messages }}", "growth.json": growths})
+    assert initial(made).companions == {"growth.json": growths}
