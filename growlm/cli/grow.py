@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import textwrap
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from growlm.cli.options import check_source, file_bytes
 from growlm.errors import RecipeError
-from growlm.recipe.sizes import growth_table
+from growlm.recipe.schema import Depth, Width
+from growlm.recipe.sizes import DEFAULTS, growth_table
 
 Json = dict[str, Any]
+
+
+def _choices(what: str, kinds: Any, name: str) -> str:
+    return f"{what}: {', '.join(get_args(kinds))} (docs/operators.md); {DEFAULTS[name]} by default."
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End at once, as a kill does: what is written stays for the next start."""
+    os.write(2, b"\nstopped; the same command continues\n")
+    os._exit(128 + number)
 
 
 def grow(
@@ -38,8 +51,8 @@ def grow(
             help="Another model to lay beside SRC first, as often as needed; --to may then be left out."
         ),
     ] = None,
-    operator: Annotated[str | None, typer.Option(help="How width grows (docs/operators.md).")] = None,
-    depth: Annotated[str | None, typer.Option(help="How layers are added (docs/operators.md).")] = None,
+    operator: Annotated[str | None, typer.Option(help=_choices("How width grows", Width, "operator"))] = None,
+    depth: Annotated[str | None, typer.Option(help=_choices("How layers are added", Depth, "depth"))] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting of [stages.growth]: --set noise=0.05.")
     ] = None,
@@ -79,6 +92,8 @@ def grow(
             where="--certificate",
             fix="write auto, full, streaming or sampled",
         )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     from growlm.data.progress import Progress
     from growlm.train.offline import grow_offline
 
@@ -94,7 +109,11 @@ def grow(
         shard_bytes=file_bytes(shard_size),
         progress=Progress(quiet=as_json),
     )
-    typer.echo(json.dumps(entry | {"path": str(out)}) if as_json else _done_text(entry, out))
+    typer.echo(
+        json.dumps(entry | {"path": str(out)})
+        if as_json
+        else _done_text(entry, out, f"held-out text of {data}" if data else "random tokens")
+    )
 
 
 def _settings(texts: list[str], **flags: str | None) -> Json:
@@ -132,18 +151,19 @@ def _dry_runs(
     ]
 
 
-def _done_text(entry: Json, out: Path) -> str:
+def _done_text(entry: Json, out: Path, text: str) -> str:
     c = entry["certificate"]
     exact = "exact" if c["exact"] else "not exact, by design of the operator"
     how = f"{c['kind']}, {c['precision']}"
-    return f"grown: {out}\n{_fusion_text(c)}{_moved_text(c)}   ({how})\n{exact}{_locked_text(c)}"
+    return f"grown: {out}\n{_fusion_text(c, text)}{_moved_text(c, text)}   ({how})\n{exact}{_locked_text(c)}"
 
 
-def _moved_text(certificate: Json) -> str:
+def _moved_text(certificate: Json, text: str) -> str:
     """What was measured. Probes measure nothing where the operator does more than copy."""
     c = certificate
     if "max_dlogit" in c:
-        return f"max |dlogit| {c['max_dlogit']:.3g}   |dloss| {abs(c['dloss']):.3g}"
+        grown = "growth of the fused model: " if "fusion" in c else ""
+        return f"{grown}max |dlogit| {c['max_dlogit']:.3g}   dloss {c['dloss']:+.3g} on {text}"
     if c["max_error"] is None:
         return "probes found numbers everywhere; this operator is compared with nothing"
     return f"largest error of a probe {c['max_error']:.3g}, in {c['worst']}"
@@ -163,13 +183,13 @@ def _locked_text(certificate: Json) -> str:
     )
 
 
-def _fusion_text(certificate: Json) -> str:
+def _fusion_text(certificate: Json, text: str) -> str:
     if "fusion" not in certificate:
         return ""
     fusion = certificate["fusion"]
     parents = ", ".join(f"{loss:.4f}" for loss in fusion["loss_parents"])
     return (
-        f"fused, not exact by design: loss {fusion['loss_fused']:.4f}; of the models {parents}, "
+        f"fusion (not exact by design): loss {fusion['loss_fused']:.4f} on {text}; of the models {parents}, "
         f"of the mean of their logits {fusion['loss_mean']:.4f}\n"
     )
 

@@ -11,19 +11,19 @@ from growlm.model.parameters import n_parameters
 from growlm.recipe.load import load_recipe
 from growlm.recipe.schema import GrowthTable, Recipe
 from growlm.recipe.shape import ModelConfig
-from growlm.recipe.sizes import SIZES, growth_table, parse_sizes
+from growlm.recipe.sizes import DEFAULTS, SIZES, growth_table, parse_sizes
 
 
 def growth_to(to: str, old: ModelConfig, settings: Mapping[str, Any]) -> tuple[ModelConfig, GrowthTable]:
     """The shape and the settings of a growth of `old`.
 
     `to` is sizes ("width=2x,n_layers=45"), or `recipe.toml`, the first stage of which that is larger than
-    `old`, or `recipe.toml:STAGE`. The stage's own [stages.growth] holds where `settings` say nothing.
-    Raises RecipeError.
+    `old`, or `recipe.toml:STAGE`. The stage's own [stages.growth] holds where `settings` say nothing,
+    `DEFAULTS` where neither does. Raises RecipeError.
     """
     file, _, stage = to.partition(":")
     if not file.endswith(".toml"):
-        target, table = parse_sizes(to, old), growth_table(settings)
+        target, table = parse_sizes(to, old), growth_table(DEFAULTS | dict(settings))
     else:
         recipe = load_recipe(Path(file))
         index = _stage(recipe, stage, old, to)
@@ -33,7 +33,8 @@ def growth_to(to: str, old: ModelConfig, settings: Mapping[str, Any]) -> tuple[M
                 f"a model of family {old.family} cannot become one of {config.family}", where=to
             )
         target = old.with_(**{size: getattr(config, size) for size in SIZES})
-        table = growth_table(recipe.growth_of(index).model_dump(exclude_unset=True) | dict(settings))
+        staged = recipe.growth_of(index).model_dump(exclude_unset=True)
+        table = growth_table(DEFAULTS | staged | dict(settings))
     if target == old:
         raise RecipeError("nothing to grow: no size is larger", where=f"--to {to}", fix="e.g. --to depth=2x")
     return target, table

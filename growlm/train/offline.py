@@ -31,7 +31,7 @@ from growlm.plan.target import growth_to
 from growlm.recipe.load import load_recipe
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
-from growlm.recipe.sizes import growth_table
+from growlm.recipe.sizes import DEFAULTS, growth_table
 from growlm.train.grow import grow_checkpoint_apart, refuse_inside_a_ramp
 from growlm.train.restore import find_checkpoint
 
@@ -97,7 +97,9 @@ def _target(
     to: str, old: ModelConfig, settings: Mapping[str, Any], *, fused: bool
 ) -> tuple[ModelConfig, GrowthTable]:
     """As `growth_to`; a model that was fused need not grow any more."""
-    return (old, growth_table(settings)) if fused and not to else growth_to(to, old, settings)
+    return (
+        (old, growth_table(DEFAULTS | dict(settings))) if fused and not to else growth_to(to, old, settings)
+    )
 
 
 def _checkpoint(path: Path) -> Checkpoint:

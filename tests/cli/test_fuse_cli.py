@@ -13,7 +13,8 @@ def test_fuse_says_how_the_fused_model_compares_with_its_parents(tmp_path: Path)
     assert (done.code, json.loads(done.out)["growths"][0]["to"]["d_model"]) == (0, 96)
     done = growlm(*call, "--out", tmp_path / "c")
     assert done.code == 0
-    assert "fused, not exact by design: loss" in done.out
+    assert "fusion (not exact by design): loss" in done.out
+    assert "growth of the fused model: max |dlogit|" in done.out
     assert (tmp_path / "c" / "model.safetensors").is_file()
     done = growlm("grow", tmp_path / "a", "--out", tmp_path / "d")
     assert (done.code, "what to grow to" in done.err) == (2, True)

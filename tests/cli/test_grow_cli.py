@@ -1,6 +1,8 @@
 """`growlm grow` as a user runs it: checkpoints and foreign folders, sizes and recipes, kills and mistakes."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -34,10 +36,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_checkpoint_grows_into_a_certified_one(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "grown"
-    done = growlm("grow", trained / "run", "--to", "d_model=32,n_layers=2", "--out", out)
+    call = ("--to", "d_model=32,n_layers=2", "--operator", "masked", "--out", out)
+    done = growlm("grow", trained / "run", *call)
     assert done.code == 0, done.err
     assert done.out.splitlines() == [
-        f"grown: {out}", "max |dlogit| 0   |dloss| 0   (full, fp32)", "exact",
+        f"grown: {out}", "max |dlogit| 0   dloss +0 on random tokens   (full, fp32)", "exact",
     ]  # fmt: skip
     assert CheckpointStore.verify(out) == []
     assert find_checkpoint(out).manifest.model["d_model"] == 32
@@ -104,15 +107,33 @@ def test_the_same_command_continues_after_a_kill(
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("source", ["run", "llama"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_the_same_command_continues(
+    source: str, number: int, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ("grow", trained / source, "--to", "width=2x", "--shard-size", "20KB", "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("growlm.convert.shards.fault_point", lambda _: os.kill(os.getpid(), number))
+        done = growlm(*call)
+    assert (done.code, "Traceback" in done.err) == (128 + number, False)
+    (partial,) = tmp_path.iterdir()
+    assert any(partial.iterdir()), "what was written stays"
+    assert growlm(*call).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_foreign_folder_grows_into_one_of_its_kind(trained: Path, tmp_path: Path) -> None:
-    call = ("--to", "width=2x,depth=1.5x", "--operator", "clone", "--out", tmp_path / "grown")
+    call = ("--to", "width=2x,depth=1.5x", "--out", tmp_path / "grown")
     done = growlm("grow", trained / "llama", *call, "--data", trained / "data")
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == "exact"
+    assert f" on held-out text of {trained / 'data'} " in done.out
     with FolderWeights(tmp_path / "grown") as weights:
         assert (weights.config.d_model, weights.config.n_layers) == (32, 3)
     (entry,) = json.loads((tmp_path / "grown" / "growth.json").read_text())["lineage"]
     assert entry["certificate"]["max_dlogit"] <= 1e-5
+    assert (entry["operator"], entry["depth"]) == ("clone", "zero_block"), "the defaults"
 
 
 def test_a_recipe_says_what_to_grow_to(trained: Path, tmp_path: Path) -> None:
