@@ -107,6 +107,8 @@ def _value(size: str, value: int | str, old: ModelConfig) -> int:
         )
     text, before = str(value), getattr(old, size)
     try:
+        if "e" in text.lower():  # an exponent can be one that never ends
+            raise ValueError
         number = Fraction(text[:-1]) * before if text.endswith("x") and before else Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise RecipeError(f"{size} = {text} is not a size", why=f"it was {before}", fix=EXAMPLE) from None
