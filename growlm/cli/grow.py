@@ -7,14 +7,16 @@ import os
 import signal
 import textwrap
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
 from growlm.cli.options import check_source, file_bytes
-from growlm.errors import RecipeError
-from growlm.recipe.schema import Depth, Width
+from growlm.errors import GrowthError, RecipeError
+from growlm.recipe.schema import Depth, GrowthTable, Width
 from growlm.recipe.sizes import DEFAULTS, growth_table
 
 Json = dict[str, Any]
@@ -78,7 +80,8 @@ def grow(
     for path in (source, *(fuse or [])):
         check_source(path)
     if dry_run:
-        plans = _dry_runs(source, to, settings, out, seed, fuse or [])
+        with _fixes_as_flags():
+            plans = _dry_runs(source, to, settings, out, seed, fuse or [])
         typer.echo(json.dumps({"growths": plans}) if as_json else "\n\n".join(map(_plan_text, plans)))
         return
     if not (to or fuse) or out is None:
@@ -97,23 +100,36 @@ def grow(
     from growlm.data.progress import Progress
     from growlm.train.offline import grow_offline
 
-    entry = grow_offline(
-        source,
-        to,
-        settings,
-        out,
-        fuse=fuse or [],
-        data=data,
-        seed=seed,
-        certificate=certificate,
-        shard_bytes=file_bytes(shard_size),
-        progress=Progress(quiet=as_json),
-    )
+    with _fixes_as_flags():
+        entry = grow_offline(
+            source,
+            to,
+            settings,
+            out,
+            fuse=fuse or [],
+            data=data,
+            seed=seed,
+            certificate=certificate,
+            shard_bytes=file_bytes(shard_size),
+            progress=Progress(quiet=as_json),
+        )
     typer.echo(
         json.dumps(entry | {"path": str(out)})
         if as_json
         else _done_text(entry, out, f"held-out text of {data}" if data else "random tokens")
     )
+
+
+@contextmanager
+def _fixes_as_flags() -> Iterator[None]:
+    """Growths are refused in the words of a recipe; add how its settings are named here."""
+    try:
+        yield
+    except GrowthError as error:
+        names = [name for name in GrowthTable.model_fields if f"{name} = " in error.fix]
+        if names:
+            error.fix += f" (on the command line: {', '.join(f'--set {name}=...' for name in names)})"
+        raise
 
 
 def _settings(texts: list[str], **flags: str | None) -> Json:

@@ -228,6 +228,7 @@ def test_a_dry_run_of_a_recipe_plans_all_its_growths(recipe: str, counts: list[i
     [
         (("--to", "d_model=8"), 70, "d_model 8 is smaller than the 16"),
         (("--to", "d_model=24", "--operator", "clone"), 70, "clone cannot take d_model from 16 to 24"),
+        (("--to", "d_model=24"), 70, "(on the command line: --set operator=...)"),
         (("--to", "n_heads=3,n_kv_heads=2"), 2, "3 query heads cannot share 2 key/value heads"),
         (("--to", "depth=1x"), 2, "nothing to grow"),
         (("--to", "d_model=32", "--operator", "copy"), 2, "where: --operator\n"),
