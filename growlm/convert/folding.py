@@ -61,7 +61,7 @@ def foldings(config: ModelConfig, dialect: Dialect, dtype: torch.dtype) -> dict[
             raise CheckpointError(
                 f"dialect {dialect.name} has no multipliers, and this model has",
                 where=name,
-                why=f"a factor of {factor:.6g} is not exact in {dtype}",
+                why=f"{factor:.6g}, a factor of {name} in their place, is not exact in {dtype}",
                 fix=f"--dtype fp32, or {_KEEP}",
             )
     return factors

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from growlm import __version__
-from growlm.convert.dialect import ForeignTensor
+from growlm.convert.dialect import Dialect, ForeignTensor
+from growlm.convert.dialects import DIALECTS
 from growlm.convert.folder import CONFIG, INDEX, FolderWeights, read_json
 from growlm.convert.folding import folded, foldings
 from growlm.convert.fuse import FusedFolder, marks_of
 from growlm.convert.shards import Entry, PartialFolder, Shard, partial_folder, plan_shards
 from growlm.convert.write import fill, index_of, to_json
 from growlm.data.progress import QUIET, Progress
-from growlm.errors import GrowthError
+from growlm.errors import CheckpointError, GrowthError
 from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, affordable, certify_as
 from growlm.growth.chunks import grow_chunks, one_thread
@@ -55,8 +56,7 @@ def grow_folder(
     CheckpointError for what its dialect cannot say, DiskError if there is no room.
     """
     refuse_masks(growth)
-    stored = folded(growth.new, source.dialect)
-    factors = foldings(growth.new, source.dialect, source.dtype("embedding.weight"))
+    stored, factors = _sayable(source, growth.new)
     tensors = {tensor.name: tensor for tensor in source.dialect.tensors(stored)}
     shards = plan_shards([_entry(growth, source, t) for t in tensors.values()], shard_bytes)
     rows = partial(_rows, growth, source, factors)
@@ -77,6 +77,31 @@ def grow_folder(
         folder.add(GROWTH, json.dumps({"lineage": lineage}, indent=1).encode())
         folder.publish(out)
     return entry
+
+
+def _sayable(
+    source: FolderWeights | FusedFolder, config: ModelConfig
+) -> tuple[ModelConfig, dict[str, float]]:
+    """The config as the folder's dialect states it, and the factors for that. Raises CheckpointError."""
+    dtype = source.dtype("embedding.weight")
+    try:
+        return folded(config, source.dialect), foldings(config, source.dialect, dtype)
+    except CheckpointError as error:
+        able = (d.name for d in DIALECTS.values() if d.native and _can_say(d, config))
+        raise CheckpointError(
+            f"a {source.dialect.name} folder cannot hold the grown model",
+            where=str(source.folder),
+            why=error.why,
+            fix=f"`growlm import` it, grow that checkpoint, and `growlm export --as {next(able, 'growlm')}`",
+        ) from error
+
+
+def _can_say(dialect: Dialect, config: ModelConfig) -> bool:
+    try:
+        foldings(config, dialect, torch.float32)
+    except CheckpointError:
+        return False
+    return True
 
 
 def refuse_masks(growth: Growth) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 
 from growlm import __version__
 from growlm.checkpoint.format import FileInfo, TensorReader, TensorWriter
@@ -37,6 +38,7 @@ from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.optimizer import state_kinds, stored_name
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, STATE_BYTES
+from growlm.train.stored import stored_companions
 
 
 def grow_checkpoint(
@@ -103,6 +105,9 @@ def grow_checkpoint_apart(
             ]
             entry = grown.certified(weights, batch, certificate)
             fields = grown.fields(entry) | {name: getattr(source.manifest, name) for name in facts}
+            for name, data in stored_companions(source.path).items():
+                partial.add(name, data)
+                infos[name] = FileInfo(len(data), xxhash.xxh3_128_hexdigest(data), {})
             partial.add(MANIFEST, _manifest(source, infos, fields).to_bytes())
             partial.publish(out)
     return entry

@@ -166,8 +166,29 @@ def test_masks_have_no_place_in_a_folder(
 
 def test_multipliers_that_16_bit_would_round_are_refused(tmp_path: Path) -> None:
     make_folder(tmp_path / "old", dtype=torch.bfloat16)
-    with pytest.raises(CheckpointError, match="no multipliers"):
+    with pytest.raises(CheckpointError, match=r"not exact in torch\.bfloat16") as error:
         grow(tmp_path / "old", tmp_path / "new", d_model=48)
+    assert "growlm export --as llama" in error.value.fix
+
+
+UNSAYABLE: list[tuple[str, dict[str, Any], str, str]] = [
+    ("llama", {"d_model": 17}, "4 heads do not divide a width of 17", "--as mistral"),
+    ("gpt2", {"head_dim": 8}, "it has no way to say head_dim = 8", "--as growlm"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "sizes", "why", "other"), UNSAYABLE)
+def test_a_shape_that_the_dialect_cannot_say_is_refused_with_a_way_out(
+    dialect: str, sizes: dict[str, int], why: str, other: str, tmp_path: Path
+) -> None:
+    make_folder(tmp_path / "old", dialect)
+    with pytest.raises(CheckpointError) as error:
+        grow(tmp_path / "old", tmp_path / "new", {"operator": "zero"}, **sizes)
+    assert why in error.value.why
+    assert error.value.where == str(tmp_path / "old")
+    assert "growlm import" in error.value.fix
+    assert other in error.value.fix
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

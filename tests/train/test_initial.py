@@ -3,12 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from growlm.checkpoint.store import Checkpoint
+from growlm.convert.companions import companions_of
 from growlm.convert.dialects import DIALECTS
 from growlm.convert.write import write_folder
 from growlm.data.prepare import prepare
@@ -19,6 +21,7 @@ from growlm.recipe.schema import Recipe
 from growlm.testing.tiny import write_corpus
 from growlm.train.exchange import export_checkpoint, import_folder
 from growlm.train.initial import Initial, find_initial
+from growlm.train.offline import grow_offline
 from growlm.train.restore import find_checkpoint
 from growlm.train.session import open_data
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, TrainState
@@ -248,6 +251,16 @@ def test_what_came_with_the_weights_leaves_with_them(
         said = json.loads((out / "config.json").read_text(encoding="utf-8"))
         assert {key: said[key] for key in IDS} == IDS
         assert "| 5 | 1 x 16 |" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_grown_by_hand_keeps_what_came_with_it(recipe: MakeRecipe, tmp_path: Path) -> None:
+    write_llama(recipe(MASKED), tmp_path / "hf", {"chat_template.jinja": b"{{ messages }}"})
+    import_folder(tmp_path / "hf", tmp_path / "imported")
+    settings: dict[str, Any] = {"data": None, "seed": 0, "certificate": "streaming", "shard_bytes": 1 << 30}
+    grow_offline(tmp_path / "imported", "d_ff=56", {"operator": "zero"}, tmp_path / "grown", **settings)
+    before, after = (companions_of(find_checkpoint(tmp_path / n).path) for n in ("imported", "grown"))
+    assert before == after
+    assert "chat_template.jinja" in after
 
 
 def test_with_another_tokenizer_only_the_growths_stay(recipe: MakeRecipe, tmp_path: Path) -> None:
