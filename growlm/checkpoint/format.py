@@ -37,6 +37,8 @@ DTYPES = {
 
 SEND_BYTES = 32 << 20  # written to the disk in the background, so that the sync at the end is short
 
+CONVERT = "convert the model to BF16, F16 or F32 first; quantised weights cannot be read"
+_VERIFY = "`growlm ckpt verify RUN` names every damaged file; the newest whole checkpoint is used by itself"
 _EMPTY = xxhash.xxh3_128_hexdigest(b"")
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 _HEADER_CAP = 16 << 20  # some 100,000 tensors; a hostile header must not eat the memory
@@ -173,25 +175,31 @@ class TensorWriter:
 class TensorReader:
     """Reads a tensor file by rows, after a strict check of its header. A context manager.
 
-    Rows are read into fresh memory, never mapped: memory use is what the caller holds.
+    Rows are read into fresh memory, never mapped: memory use is what the caller holds. `fix` is the advice
+    for a damaged file.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or not a well-formed safetensors file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, fix: str = _VERIFY) -> None:
+        self.path, self._fix = path, fix
         try:
             self._fd = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise CheckpointError(
-                "A tensor file cannot be opened", where=str(path), why=str(error)
+                "A tensor file cannot be opened", where=str(path), why=str(error), fix=fix
             ) from error
         try:
             self._tensors = _parse(self._fd)
+        except _UnknownDtypeError as error:
+            os.close(self._fd)
+            raise CheckpointError(
+                "A tensor is of a kind that cannot be read", where=str(path), why=str(error), fix=CONVERT
+            ) from error
         except (OSError, ValueError, RecursionError) as error:
             os.close(self._fd)
-            raise _damaged(path, str(error)) from error
+            raise self._damaged(str(error)) from error
 
     @property
     def names(self) -> list[str]:
@@ -221,7 +229,7 @@ class TensorReader:
             try:
                 _read_exactly(self._fd, _memory(out), offset)
             except (OSError, ValueError) as error:
-                raise _damaged(self.path, f"{name}: {error}") from error
+                raise self._damaged(f"{name}: {error}") from error
         return out
 
     def close(self) -> None:
@@ -236,10 +244,17 @@ class TensorReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _damaged(self, why: str) -> CheckpointError:
+        return CheckpointError("A tensor file is damaged", where=str(self.path), why=why, fix=self._fix)
+
 
 def hash_tensor(tensor: torch.Tensor) -> str:
     """xxh3-128 of the bytes of a contiguous CPU tensor, as 32 hex digits: what the manifest holds."""
     return xxhash.xxh3_128_hexdigest(_memory(tensor)) if tensor.numel() else _EMPTY
+
+
+class _UnknownDtypeError(ValueError):
+    """A tensor is stored in a way that GrowLM does not know."""
 
 
 def _layout(
@@ -314,8 +329,10 @@ def _check_entry(name: str, entry: Any) -> None:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} does not consist of dtype, shape and data_offsets")
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"{name} has dtype {dtype!r}; known are {', '.join(DTYPES)}")
+    if not isinstance(dtype, str):
+        raise ValueError(f"{name} has a dtype that is not a name")
+    if dtype not in DTYPES:
+        raise _UnknownDtypeError(f"{name} has dtype {dtype!r}; known are {', '.join(DTYPES)}")
     for numbers in (shape, offsets):
         if not isinstance(numbers, list) or not all(type(n) is int and 0 <= n < _COUNT_CAP for n in numbers):
             raise ValueError(f"{name} has a shape or offsets that are not lists of counts")
@@ -335,8 +352,3 @@ def _read_exactly(fd: int, out: memoryview, offset: int) -> None:
         if count == 0:
             raise ValueError(f"the file ends at byte {offset}, {len(out)} bytes early")
         out, offset = out[count:], offset + count
-
-
-def _damaged(path: Path, why: str) -> CheckpointError:
-    fix = "`growlm ckpt verify RUN` names every damaged file; the newest whole checkpoint is used by itself"
-    return CheckpointError("A tensor file is damaged", where=str(path), why=why, fix=fix)

@@ -74,7 +74,12 @@ def check_tokenizer(folder: Path, config: ModelConfig) -> None:
     try:
         ids = tokenizers.Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
     except Exception as error:  # the library raises bare Exception for anything it cannot parse
-        raise CheckpointError("a tokenizer cannot be read", where=str(path), why=str(error)) from error
+        raise CheckpointError(
+            "a tokenizer cannot be read",
+            where=str(path),
+            why=str(error),
+            fix="get the file again from where the model came from",
+        ) from error
     largest = max(ids.values(), default=0)
     if largest >= config.vocab_size:
         raise CheckpointError(

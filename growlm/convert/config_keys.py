@@ -12,7 +12,11 @@ from growlm.recipe.shape import ModelConfig
 Json = Mapping[str, Any]
 
 
-def refuse(key: str, why: str, fix: str = "") -> CheckpointError:
+_CORRECT = "correct it in config.json, or get that file again from where the model came from"
+_OTHER = "take another model: without what this key asks for, this one would compute something else"
+
+
+def refuse(key: str, why: str, fix: str = _CORRECT) -> CheckpointError:
     """The error for a key of config.json."""
     return CheckpointError(
         "this model's config.json cannot be used", where=f"config.json: {key}", why=why, fix=fix
@@ -54,7 +58,7 @@ def require(config: Json, key: str, allowed: Collection[Any]) -> None:
     value = config.get(key)
     if value is not None and value not in allowed:
         names = " or ".join(repr(a) for a in allowed)
-        raise refuse(key, f"{value!r} is a forward pass that GrowLM does not have; {names} is")
+        raise refuse(key, f"{value!r} is a forward pass that GrowLM does not have; {names} is", _OTHER)
 
 
 def context(config: Json, key: str, window: bool | None) -> int | None:
@@ -83,7 +87,9 @@ def read_rope(config: Json, theta_key: str, share_key: str | None, share: float)
         rope |= config.get(key) or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3") or any(isinstance(v, dict) for v in rope.values()):
-        raise refuse("rope_scaling", f"rotary positions of type {kind!r}; GrowLM has 'default' and 'llama3'")
+        raise refuse(
+            "rope_scaling", f"rotary positions of type {kind!r}; GrowLM has 'default' and 'llama3'", _OTHER
+        )
     scaling = None
     if kind == "llama3":
         if rope.get("original_max_position_embeddings") is None:

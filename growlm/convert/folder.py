@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from growlm.checkpoint.format import DTYPES, TensorInfo, TensorReader
+from growlm.checkpoint.format import CONVERT, DTYPES, TensorInfo, TensorReader
 from growlm.convert.companions import check_tokenizer
 from growlm.convert.dialect import Dialect, ForeignTensor
 from growlm.convert.dialects import dialect_of
@@ -55,9 +55,13 @@ class FolderWeights:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config_json = read_json(folder / CONFIG)
-        self.dialect = dialect_of(self.config_json)
-        self.config = self.dialect.read_config(self.config_json)
-        self._files = [TensorReader(path) for path in _tensor_files(folder)]
+        try:
+            self.dialect = dialect_of(self.config_json)
+            self.config = self.dialect.read_config(self.config_json)
+        except CheckpointError as error:
+            error.where = str(folder / error.where)  # it begins with config.json
+            raise
+        self._files = [TensorReader(path, _FIX) for path in _tensor_files(folder)]
         self._reader = {name: reader for reader in self._files for name in reader.names}
         self._unpacking = Lock()
         self._unpacked: tuple[str, Tensor] = ("", torch.empty(0))
@@ -131,7 +135,7 @@ class FolderWeights:
                 raise CheckpointError(
                     f"{tensor.name} is stored as {found[tensor.name].dtype}, which is not a kind of weight",
                     where=str(self._reader[tensor.name].path),
-                    fix="convert the model to BF16, F16 or F32 first; quantised weights cannot be read",
+                    fix=CONVERT,
                 )
         self._check_tied(shapes)
         return {part: tensor for tensor in tensors for part in tensor.parts}
@@ -213,7 +217,7 @@ def _tensor_files(folder: Path) -> list[Path]:
         raise CheckpointError("The index has no table of tensors", where=where, fix=_FIX)
     paths = {file: _inside(folder, file) for file in sorted(set(listed.values()))}
     for file, path in paths.items():
-        with TensorReader(path) as reader:
+        with TensorReader(path, _FIX) as reader:
             names = set(reader.names)
         wrong = names ^ {name for name, at in listed.items() if at == file}
         if wrong:

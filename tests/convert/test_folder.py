@@ -125,7 +125,31 @@ def test_a_broken_folder_is_refused(break_: Break, what: str, tmp_path: Path) ->
     break_(tmp_path)
     error = refused(tmp_path)
     assert what in str(error)
-    assert error.where.startswith(str(tmp_path)) or error.where.startswith("config.json")
+    assert error.where.startswith(str(tmp_path))
+    assert error.fix
+    assert "ckpt verify" not in error.fix
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "I8"])
+def test_quantised_weights_are_refused_as_such(dtype: str, tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    header(tmp_path, lambda fields: fields[NORM].update(dtype=dtype))
+    error = refused(tmp_path)
+    assert dtype in error.why
+    assert "quantised weights cannot be read" in error.fix
+
+
+@pytest.mark.parametrize("keys", [
+    {"hidden_act": "relu"}, {"hidden_size": None}, {"hidden_size": "16"},
+    {"rope_parameters": {"rope_type": "yarn"}},
+    {"num_attention_heads": 5}, {"model_type": "mamba"}, {"rms_norm_eps": -1}, {"tie_word_embeddings": 3},
+])  # fmt: skip
+def test_what_config_json_cannot_say_is_named_with_its_path(keys: dict[str, Any], tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    edit_config(tmp_path, **keys)
+    error = refused(tmp_path)
+    assert error.where.startswith(str(tmp_path / "config.json: "))
+    assert error.fix
 
 
 def test_an_old_pickle_is_never_opened(tmp_path: Path) -> None:
