@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from growlm.growth.apply import Kind, ReadRows, grow_rows
 from growlm.growth.operators import Growth
 from growlm.model.parameters import Parameter
 
+CORES = os.cpu_count() or 1
 CHUNK_BYTES = 2 << 20  # a few of these stay in the cache from reading to writing
 
 
@@ -33,15 +35,19 @@ def grow_chunks(growth: Growth, parameter: Parameter, kind: Kind, read: ReadRows
     if len(starts) == 1:
         yield grown(0)
         return
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        ahead: deque[Future[Tensor]] = deque()
-        for start in starts:
-            ahead.append(pool.submit(grown, start))
-            if len(ahead) > cores:
-                yield ahead.popleft().result()
-        while ahead:
+    ahead: deque[Future[Tensor]] = deque()
+    for start in starts:
+        ahead.append(_workers().submit(grown, start))
+        if len(ahead) > CORES:
             yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+@cache
+def _workers() -> ThreadPoolExecutor:
+    """One pool for the process: the memory that a thread freed stays with it, so more threads add up."""
+    return ThreadPoolExecutor(CORES)
 
 
 @contextmanager

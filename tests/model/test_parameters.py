@@ -95,7 +95,7 @@ def test_mup_multipliers_are_the_published_table(family: str) -> None:
     roles = set()
     for p in parameter_table(c).values():
         std, lr, wd, eps = published[p.role]
-        if p.axes == ("head_dim",):  # the gradient of a head norm's gain is a sum over heads: it keeps its size
+        if p.axes == ("head_dim",):  # a sum over heads: its gradient keeps its size
             eps = 1.0
         if p.role == "hidden" and p.axes[0] == "d_model":
             std /= (2 * layers) ** 0.5  # residual writers, GPT-2
