@@ -16,8 +16,7 @@ import typer
 
 from growlm.cli.options import check_source, file_bytes
 from growlm.errors import GrowthError, RecipeError
-from growlm.recipe.schema import Depth, GrowthTable, Width
-from growlm.recipe.sizes import DEFAULTS, growth_table
+from growlm.recipe.operators import DEFAULTS, Depth, Width
 
 Json = dict[str, Any]
 
@@ -126,6 +125,8 @@ def _fixes_as_flags() -> Iterator[None]:
     try:
         yield
     except GrowthError as error:
+        from growlm.recipe.schema import GrowthTable
+
         names = [name for name in GrowthTable.model_fields if f"{name} = " in error.fix]
         if names:
             error.fix += f" (on the command line: {', '.join(f'--set {name}=...' for name in names)})"
@@ -146,6 +147,8 @@ def _settings(texts: list[str], **flags: str | None) -> Json:
         except (tomllib.TOMLDecodeError, RecursionError):
             settings[name] = raw
     try:
+        from growlm.recipe.sizes import growth_table
+
         growth_table(settings)
     except RecipeError as error:
         error.where = f"--{error.where}" if flags.get(error.where) else f"--set {error.where}"

@@ -18,7 +18,8 @@ from growlm.growth.width import WIDTH, Width, axis_maps
 from growlm.model.masks import Ramp
 from growlm.model.parameters import Parameter, family_of
 from growlm.recipe.growable import refusals
-from growlm.recipe.schema import RESETS, GrowthTable
+from growlm.recipe.operators import RESETS
+from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from growlm.errors import RecipeError
 from growlm.model.parameters import n_parameters
 from growlm.recipe.load import load_recipe
+from growlm.recipe.operators import DEFAULTS
 from growlm.recipe.schema import GrowthTable, Recipe
 from growlm.recipe.shape import ModelConfig
-from growlm.recipe.sizes import DEFAULTS, SIZES, growth_table, parse_sizes
+from growlm.recipe.sizes import SIZES, growth_table, parse_sizes
 
 
 def growth_to(to: str, old: ModelConfig, settings: Mapping[str, Any]) -> tuple[ModelConfig, GrowthTable]:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from growlm.recipe.operators import NOISY, RESETS, Depth, Width
 from growlm.recipe.shape import ModelConfig
 
 
@@ -38,45 +39,6 @@ class ModelTable(_Table):
     mup_base_d_model: int | None = Field(
         None, gt=0, description="Base width of muP; unset means standard parametrization."
     )
-
-
-Width = Literal[
-    "masked",
-    "zero",
-    "clone",
-    "lemon",
-    "net2net",
-    "fpi",
-    "aki",
-    "staged",
-    "rms",
-    "shrink_perturb",
-    "ligo",
-]
-"""How width grows; docs/operators.md says what each does and preserves."""
-
-Depth = Literal[
-    "zero_block",
-    "masked",
-    "identity",
-    "stack",
-    "gradual",
-    "interpose",
-    "midas",
-    "lidas",
-    "solar",
-    "distance",
-    "random",
-]
-"""How layers are added; docs/operators.md says what each does and preserves."""
-
-
-RESETS = ("shrink_perturb", "ligo")
-"""Operators whose weights are no function of the old ones that moments could follow."""
-
-
-NOISY = ("clone", "net2net", "aki")
-"""Operators that add noise if the recipe does not say otherwise: nothing else parts their copies."""
 
 
 class GrowthTable(_Table):

@@ -22,9 +22,6 @@ SHORTHANDS = {"width": ("d_model", "n_heads", "n_kv_heads", "d_ff"), "depth": ("
 LARGEST = 2**31
 """No size of a model is larger."""
 
-DEFAULTS = {"operator": "clone", "depth": "zero_block"}
-"""Settings of a growth by hand where nothing says otherwise: exact, and without masks."""
-
 EXAMPLE = 'write e.g. "width=2x,depth=1.5x" or "d_model=1152,n_heads=18,n_kv_heads=6,d_ff=3072"'
 
 

@@ -29,9 +29,10 @@ from growlm.growth.operators import Growth, plan_growth
 from growlm.growth.prepare import prepare_growth
 from growlm.plan.target import growth_to
 from growlm.recipe.load import load_recipe
+from growlm.recipe.operators import DEFAULTS
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
-from growlm.recipe.sizes import DEFAULTS, growth_table
+from growlm.recipe.sizes import growth_table
 from growlm.train.grow import grow_checkpoint_apart, refuse_inside_a_ramp
 from growlm.train.restore import find_checkpoint
 

@@ -163,7 +163,7 @@ def test_another_forward_pass_is_refused(key: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "flm", FLM | {key: "none"}, flm_tensors())
     with pytest.raises(CheckpointError) as caught:
         FolderWeights(folder)
-    assert caught.value.where == f"config.json: {key}"
+    assert caught.value.where == f"{folder / 'config.json'}: {key}"
 
 
 def test_tele_flm_is_llama_with_two_multipliers(tmp_path: Path) -> None:

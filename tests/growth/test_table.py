@@ -9,7 +9,7 @@ from growlm.growth.depth import DEPTH
 from growlm.growth.operators import plan_growth
 from growlm.growth.table import table_of_operators
 from growlm.growth.width import WIDTH
-from growlm.recipe.schema import Depth, Width
+from growlm.recipe.operators import Depth, Width
 from tests.growth.tools import table
 from tests.model.tiny import config
 
