@@ -16,6 +16,10 @@ from growlm.recipe.families import FAMILIES, Family, Role, Slot
 from growlm.recipe.shape import ModelConfig
 
 
+SPLIT_AXES = ("vocab", "q", "kv", "ffn")
+"""The axes that tensor parallelism divides among its ranks; each has one in every parameter that has any."""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One tensor of the model.
@@ -44,6 +48,11 @@ class Parameter:
     def numel(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def tp_dim(self) -> int | None:
+        """The dimension that tensor parallelism splits; None if every rank holds it all."""
+        return next((dim for dim, axis in enumerate(self.axes) if axis in SPLIT_AXES), None)
 
     def at_layer(self, layer: int) -> str:
         """The name of the same parameter in another layer."""
