@@ -1,10 +1,14 @@
-"""The decoder that every family shares. What it contains is read from the parameter table.
+"""The decoder that every family shares, or one pipeline stage of it. The parameter table says what is in it.
+
+A `Split` puts collectives where tensor parallelism needs them; a whole model has the split over one rank.
 
 Dimension names: B batch, T time, D d_model, H heads, K kv heads, E head_dim, F ffn, V vocab.
 Weights are kept in fp32 and cast to the compute dtype where they are used.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +18,10 @@ from growlm.errors import RecipeError
 from growlm.model.attention import attention
 from growlm.model.gelu import linear_gelu
 from growlm.model.init import init_rows
-from growlm.model.loss import cross_entropy, head_logits
 from growlm.model.masks import Masks, Ramp
 from growlm.model.parameters import Parameter, axis_sizes, family_of, parameter_table
 from growlm.model.positions import apply_rotary
+from growlm.model.split import WHOLE, Split
 from growlm.recipe.shape import ModelConfig
 
 
@@ -43,6 +47,22 @@ class Linear(Affine):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         return F.linear(x, *self.cast(x.dtype))
+
+
+class RowLinear(Linear):
+    """A Linear whose reading axis is split: every rank adds its share, and the bias comes once."""
+
+    def __init__(self, table: dict[str, Parameter], name: str, split: Split) -> None:
+        super().__init__(table, name)
+        self.split = split
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, in / size) -> the residual stream."""
+        if self.split.size == 1:
+            return super().forward(x)
+        weight, bias = self.cast(x.dtype)
+        y = self.split.leave(F.linear(x, weight))
+        return y if bias is None else y + bias
 
 
 class Positions(Affine):
@@ -90,13 +110,13 @@ class Norm(Affine):
 class Attention(nn.Module):
     """Grouped-query attention; queries and keys of a head are normed if the table has gains for that."""
 
-    def __init__(self, table: dict[str, Parameter], name: str, config: ModelConfig) -> None:
+    def __init__(self, table: dict[str, Parameter], name: str, config: ModelConfig, split: Split) -> None:
         super().__init__()
         self.q_proj = Linear(table, f"{name}.q_proj")
         self.k_proj = Linear(table, f"{name}.k_proj")
         self.v_proj = Linear(table, f"{name}.v_proj")
-        self.o_proj = Linear(table, f"{name}.o_proj")
-        self.config, self.family = config, family_of(config)
+        self.o_proj = RowLinear(table, f"{name}.o_proj", split)
+        self.config, self.family, self.split = config, family_of(config), split
         self.q_norm = self.k_norm = None
         if f"{name}.q_norm.weight" in table:
             eps = config.norm_eps if config.head_norm_eps is None else config.head_norm_eps
@@ -104,24 +124,24 @@ class Attention(nn.Module):
             self.k_norm = Norm(table, f"{name}.k_norm", self.family.norm, eps)
 
     def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(B, T, D) -> (B, T, D); of a split model both are in the layout of the residual stream."""
+        x = self.split.enter(x)
         B, T, _ = x.shape
-        q, k = self._queries_and_keys(x, None if masks is None else masks.score)
+        q, k = self._queries_and_keys(x, masks)
         v = self.v_proj(x).view(B, T, -1, self.config.head_dim)  # B T K E
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # B H T E, B K T E twice
         q, k = apply_rotary(q, k, self.config, self.family)
         y = attention(q, k, v, self.config.attn_mult).transpose(1, 2).reshape(B, T, -1)  # B T H*E
         return self.o_proj(_scaled(y, None if masks is None else masks.q))
 
-    def _queries_and_keys(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, T, D) -> (B, T, H, E) and (B, T, K, E), before rotation; mask (H*E)."""
+    def _queries_and_keys(self, x: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
+        """(B, T, D) -> (B, T, H, E) and (B, T, K, E), before rotation."""
         B, T, _ = x.shape
         E = self.config.head_dim
         q, k = self.q_proj(x), self.k_proj(x)
         if self.q_norm is None or self.k_norm is None:
-            return _scaled(q, mask).view(B, T, -1, E), k.view(B, T, -1, E)
-        # Heads share their gains, so a unit that is new in the old heads is new in all.
-        head = None if mask is None else mask.view(-1, E).amax(0)
+            return _scaled(q, None if masks is None else masks.score).view(B, T, -1, E), k.view(B, T, -1, E)
+        head = None if masks is None else masks.head
         return self.q_norm(q.view(B, T, -1, E), head), self.k_norm(k.view(B, T, -1, E), head)
 
 
@@ -131,12 +151,12 @@ ACTIVATIONS = {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}
 class Mlp(nn.Module):
     """Feed-forward layer, gated if the table has a gate."""
 
-    def __init__(self, table: dict[str, Parameter], name: str, activation: str) -> None:
+    def __init__(self, table: dict[str, Parameter], name: str, activation: str, split: Split) -> None:
         super().__init__()
         self.gate_proj = Linear(table, f"{name}.gate_proj") if f"{name}.gate_proj.weight" in table else None
         self.up_proj = Linear(table, f"{name}.up_proj")
-        self.down_proj = Linear(table, f"{name}.down_proj")
-        self.activation = activation
+        self.down_proj = RowLinear(table, f"{name}.down_proj", split)
+        self.activation, self.split = activation, split
 
     def _act(self, x: Tensor, layer: Linear) -> Tensor:
         if self.activation == "gelu_tanh":
@@ -145,6 +165,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
+        x = self.split.enter(x)
         if self.gate_proj is None:
             y = self._act(x, self.up_proj)  # B T F
         else:
@@ -155,13 +176,13 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """x + attention(norm x), then x + mlp(norm x), or both of the same x; growth gates both branches."""
 
-    def __init__(self, table: dict[str, Parameter], layer: int, config: ModelConfig) -> None:
+    def __init__(self, table: dict[str, Parameter], layer: int, config: ModelConfig, split: Split) -> None:
         super().__init__()
         family, name = family_of(config), f"blocks.{layer}"
         self.attn_norm = Norm(table, f"{name}.attn_norm", family.norm, config.norm_eps)
-        self.attn = Attention(table, f"{name}.attn", config)
+        self.attn = Attention(table, f"{name}.attn", config, split)
         self.mlp_norm = Norm(table, f"{name}.mlp_norm", family.norm, config.norm_eps)
-        self.mlp = Mlp(table, f"{name}.mlp", family.activation)
+        self.mlp = Mlp(table, f"{name}.mlp", family.activation, split)
         self.layer, self.parallel = layer, family.parallel
 
     def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
@@ -180,23 +201,36 @@ def _scaled(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """A decoder-only language model of any family."""
+    """A decoder-only language model of any family, or the part of one that has `layers`.
 
-    def __init__(self, config: ModelConfig) -> None:
+    The part with layer 0 has the embedding, the one with the last layer the final norm and the head. A tied
+    head is the embedding, of which both parts then hold a copy.
+    """
+
+    embedding: Affine
+
+    def __init__(self, config: ModelConfig, layers: range | None = None, split: Split = WHOLE) -> None:
         super().__init__()
+        self.config, self.split = config, split
+        self.layers = range(config.n_layers) if layers is None else layers
+        self.first, self.last = self.layers.start == 0, self.layers.stop == config.n_layers
         table = parameter_table(config)
-        self.config = config
-        self.embedding = Affine(table, "embedding")
-        self.position = Positions(table, "position") if "position.weight" in table else None
-        self.blocks = nn.ModuleList(Block(table, i, config) for i in range(config.n_layers))
-        self.norm = Norm(table, "norm", family_of(config).norm, config.norm_eps)
-        self.lm_head = None if config.tied else Affine(table, "lm_head")
+        table = {n: replace(p, shape=p.local_shape(split.size)) for n, p in table.items()}
+        if self.first or (self.last and config.tied):
+            self.embedding = Affine(table, "embedding")
+        learned = self.first and "position.weight" in table
+        self.position = Positions(table, "position") if learned else None
+        self.blocks = nn.ModuleList()
+        for i in range(config.n_layers):  # of what is elsewhere only the number is here
+            self.blocks.add_module(str(i), Block(table, i, config, split) if i in self.layers else None)
+        self.norm = Norm(table, "norm", family_of(config).norm, config.norm_eps) if self.last else None
+        self.lm_head = Affine(table, "lm_head") if self.last and not config.tied else None
         self.compute_dtype: torch.dtype | None = None
         self.masks: Masks | None = None
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> Decoder:
-        """Fill every parameter by its record in the table."""
+        """Fill every parameter of a whole model by its record in the table."""
         table = parameter_table(self.config)
         for name, tensor in self.named_parameters():
             tensor.copy_(init_rows(table[name], seed, 0, tensor.shape[0]))
@@ -206,7 +240,13 @@ class Decoder(nn.Module):
         """Put the new units of a growth behind `value`; None or 1 removes every mask."""
         self.masks = None
         if ramp is not None and value < 1.0:
-            self.masks = Masks(ramp, value, axis_sizes(self.config), self.head.device)
+            split = (self.split.rank, self.split.size)
+            self.masks = Masks(ramp, value, axis_sizes(self.config), self.device, split)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
     @property
     def head(self) -> Tensor:
@@ -215,30 +255,41 @@ class Decoder(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The residual stream (B, T, D) before the first block."""
-        x = F.embedding(tokens, self.embedding.weight)
+        x = self.split.lookup(tokens, self.embedding.weight)
         if self.config.input_mult != 1.0:
             x = x * self.config.input_mult
         if self.position is not None:
-            x = x + self.position(tokens.shape[1])
+            x = x + self.split.positions(self.position(tokens.shape[1]))
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
 
-    def forward(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
-        """Final hidden states (B, T, D) of tokens (B, T); `trace` collects the stream after each block."""
-        x = self.embed(tokens)
-        for block in self.blocks:
-            x = block(x, self.masks)
+    def forward(self, x: Tensor, trace: list[Tensor] | None = None) -> Tensor:
+        """Tokens (B, T), or the stream from the part before, to the final hidden states (B, T, D), or the
+        stream for the part behind; `trace` collects the stream after each block."""
+        if self.first:
+            x = self.embed(x)
+        for layer in self.layers:
+            x = self.blocks[layer](x, self.masks)
             if trace is not None:
                 trace.append(x)
-        return self.norm(x, None if self.masks is None else self.masks.d_model)
+        if self.norm is None:
+            return x
+        return self.split.enter(self.norm(x, None if self.masks is None else self.masks.d_model))
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross entropy in nats of targets (B, T) given tokens (B, T)."""
-        hidden = self(tokens).flatten(0, 1)  # B*T D
-        bias = None if self.masks is None else self.masks.logit_bias
-        return cross_entropy(hidden, self.head, targets.flatten(), mult=self.config.logit_mult, bias=bias)
+        return self.head_loss(self(tokens), targets)
+
+    def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross entropy in nats of targets (B, T) given final hidden states (B, T, D)."""
+        mult, bias = self.config.logit_mult, None if self.masks is None else self.masks.logit_bias
+        flat = hidden.flatten(0, 1)  # B*T D
+        return self.split.cross_entropy(flat, self.head, targets.flatten(), mult=mult, bias=bias)
 
     def logits(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
         """Logits (B, T, V) in fp32 or wider. For evaluation and sampling, not for training."""
-        hidden = self(tokens, trace)
+        return self.head_logits(self(tokens, trace))
+
+    def head_logits(self, hidden: Tensor) -> Tensor:
+        """Logits (B, T, V), fp32 or wider, of final hidden states (B, T, D)."""
         bias = None if self.masks is None else self.masks.logit_bias
-        return head_logits(hidden, self.head, self.config.logit_mult, bias)
+        return self.split.logits(hidden, self.head, self.config.logit_mult, bias)

@@ -50,9 +50,16 @@ class Ramp:
 
 
 class Masks:
-    """A ramp at one value, as tensors ready for the forward pass."""
+    """A ramp at one value, as tensors ready for the forward pass: of one of the ranks that split the axes."""
 
-    def __init__(self, ramp: Ramp, value: float, sizes: Mapping[str, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        ramp: Ramp,
+        value: float,
+        sizes: Mapping[str, int],
+        device: torch.device,
+        split: tuple[int, int] = (0, 1),
+    ) -> None:
         def vector(key: str, new: float, old: float, *, axis: str | None = None) -> Tensor | None:
             if not ramp.axes.get(key):
                 return None
@@ -61,12 +68,18 @@ class Masks:
                 mask[start:stop] = new
             return mask.to(device)
 
+        def local(mask: Tensor | None) -> Tensor | None:
+            return mask if mask is None else mask.chunk(split[1])[split[0]]
+
+        score = vector("score", value, 1.0, axis="q")
         self.value = value
         self.d_model = vector("d_model", value, 1.0)
-        self.q = vector("q", value, 1.0)
-        self.score = vector("score", value, 1.0, axis="q")
-        self.ffn = vector("ffn", value, 1.0)
-        self.logit_bias = vector("vocab", math.log(value) if value > 0 else -math.inf, 0.0)
+        self.q = local(vector("q", value, 1.0))
+        self.score = local(score)
+        # Heads share their gains, so a unit that is new in the old heads is new in all.
+        self.head = None if score is None else score.view(-1, sizes["head_dim"]).amax(0)
+        self.ffn = local(vector("ffn", value, 1.0))
+        self.logit_bias = local(vector("vocab", math.log(value) if value > 0 else -math.inf, 0.0))
         self.layers = frozenset(ramp.layers)
 
     def gate(self, layer: int) -> float | None:

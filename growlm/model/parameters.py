@@ -54,6 +54,10 @@ class Parameter:
         """The dimension that tensor parallelism splits; None if every rank holds it all."""
         return next((dim for dim, axis in enumerate(self.axes) if axis in SPLIT_AXES), None)
 
+    def local_shape(self, tp: int) -> tuple[int, ...]:
+        """Its shape on one of `tp` ranks, which divide the axis that is split."""
+        return tuple(n // tp if dim == self.tp_dim else n for dim, n in enumerate(self.shape))
+
     def at_layer(self, layer: int) -> str:
         """The name of the same parameter in another layer."""
         return self.name if self.layer is None else self.name.replace(f".{self.layer}.", f".{layer}.", 1)
