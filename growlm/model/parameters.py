@@ -15,7 +15,6 @@ from growlm.errors import RecipeError
 from growlm.recipe.families import FAMILIES, Family, Role, Slot
 from growlm.recipe.shape import ModelConfig
 
-
 SPLIT_AXES = ("vocab", "q", "kv", "ffn")
 """The axes that tensor parallelism divides among its ranks; each has one in every parameter that has any."""
 

@@ -105,7 +105,7 @@ def cut_layers(config: ModelConfig, parts: int) -> list[range]:
 
 
 def holds(parameter: Parameter, config: ModelConfig, layers: range, *, first: bool, last: bool) -> bool:
-    """Whether a model part with these layers has a parameter; a tied embedding is in the first and the last."""
+    """Whether a model part with these layers has a parameter; a tied embedding is in two of them."""
     if parameter.layer is not None:
         return parameter.layer in layers
     if parameter.name.startswith("embedding."):
