@@ -34,6 +34,8 @@ RUN: tuple[tuple[str, Class], ...] = (
     ("train.device", "free"),
     ("train.precision", "flag"),
     ("train.threads", "flag"),
+    ("train.deterministic", "flag"),
+    ("timeouts.*", "free"),
     ("budget.*", "free"),
 )
 
@@ -47,6 +49,7 @@ STAGE: tuple[tuple[str, tuple[Class, Class, Class]], ...] = (
     ("micro_batch_size", ("free", "flag", "free")),
     ("seq_len", ("forbidden", "forbidden", "flag")),
     ("mixture*", ("forbidden", "forbidden", "free")),
+    ("layout.*", ("free", "free", "free")),
     ("*", ("forbidden", "forbidden", "flag")),  # shape and growth
 )
 

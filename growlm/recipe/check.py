@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from growlm.recipe.check_layout import layout_problems
 from growlm.recipe.describe import toml_value
 from growlm.recipe.families import FAMILIES
 from growlm.recipe.growable import refusals
@@ -190,6 +191,7 @@ RULES: tuple[Callable[[Recipe], Problems], ...] = (
     _contexts_nest,
     _weights_positive,
     _limit_has_a_price,
+    layout_problems,
 )
 
 

@@ -33,10 +33,11 @@ _TAIL = """
 The run folder remembers the recipe it was started with. When the same command comes with another one,
 each difference belongs to one of three classes (the whole table is `growlm/recipe/changes.py`):
 
-- **free**, the run goes on: `budget`, `checkpoint`, `eval`, `train.device`; `tokens`, `lr`, batch, context
-  and mixture of later stages.
-- **flag**, needs `--accept-changes` and is logged: `optim`, `schedule`, `guard`, `train.precision` and
-  `train.threads`, the current stage's `tokens`, `lr` and micro-batch; later shapes and growth.
+- **free**, the run goes on: `budget`, `checkpoint`, `eval`, `timeouts`, `train.device`, every `layout`;
+  `tokens`, `lr`, batch, context and mixture of later stages.
+- **flag**, needs `--accept-changes` and is logged: `optim`, `schedule`, `guard`, `train.precision`,
+  `train.threads`, `train.deterministic`, the current stage's `tokens`, `lr` and micro-batch; later shapes
+  and growth.
 - **forbidden**, exit 78: `seed`, `model`, `optim.name`, shapes and growth so far, and what decides which text
   a begun stage draws: its batch, context and mixture, and the shortest and longest context of the whole
   run. Put such a change into a new stage.

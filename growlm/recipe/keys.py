@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from growlm.recipe.schema import Recipe
@@ -83,6 +83,15 @@ def takes_text(field: FieldInfo | None) -> bool:
     """Whether the field's value is a string (or one of several words)."""
     kinds = types_of(field.annotation) if field else ()
     return any(kind is str or get_origin(kind) is Literal for kind in kinds)
+
+
+def words_of(field: FieldInfo | None) -> tuple[str, ...]:
+    """The words that may stand for a table (`layout = "auto"`)."""
+    inputs = (
+        m.json_schema_input_type for m in (field.metadata if field else ()) if isinstance(m, BeforeValidator)
+    )
+    kinds = (kind for written in inputs for kind in types_of(written))
+    return tuple(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
 
 
 def leaves(value: Any, key: Key = ()) -> dict[Key, Any]:

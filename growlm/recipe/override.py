@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from growlm.errors import RecipeError
-from growlm.recipe.keys import Key, did_you_mean, field_at, show_key, takes_text
+from growlm.recipe.keys import Key, did_you_mean, field_at, show_key, takes_text, words_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def _value(key: Key, raw: str, where: str) -> Any:
         parsed = {}
     understood = list(parsed) == ["value"]
     if takes_text(field_at(key)) and not (understood and isinstance(parsed["value"], str)):
+        return raw
+    if raw in words_of(field_at(key)):
         return raw
     if not understood and field_at(key) is not None:
         raise RecipeError(

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from growlm.errors import RecipeError
 from growlm.recipe.describe import expected, toml_key, toml_value
-from growlm.recipe.keys import Key, did_you_mean, field_at, show_key, table_at, types_of
+from growlm.recipe.keys import Key, did_you_mean, field_at, show_key, table_at, types_of, words_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def _problem(kind: str, key: Key, value: Any, data: Any) -> Problem:
             key, f"{shown} is missing", f"write `{name} = ...`, {expected(field)}: {field.description}"
         )
     if field is None or (table_at(key) and key[-1] != "stages"):
-        return Problem(key, f"{shown} is {_show(value)}, not a table", f"write a table: [{shown}]")
+        word = "".join(f", or {key[-1]} = {toml_value(word)}" for word in words_of(field))
+        return Problem(key, f"{shown} is {_show(value)}, not a table", f"write a table: [{shown}]{word}")
     wanted = expected(field)
     return Problem(key, f"{shown} is {_show(value)}, not {wanted}", _fix(key, value, field, wanted))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from growlm.recipe.operators import NOISY, RESETS, Depth, Width
 from growlm.recipe.shape import ModelConfig
@@ -103,6 +103,42 @@ class GrowthTable(_Table):
         return "asymmetric" if self.operator == "rms" else "reset" if self.operator in RESETS else "grow"
 
 
+class LayoutTable(_Table):
+    """A stage over several processes: data, tensor and pipeline parallel. It changes speed and memory, never
+    what is trained. What is unset is chosen when the run starts; `layout = "auto"` leaves it all unset."""
+
+    dp: int | None = Field(None, gt=0, description="Data parallel: ranks that share a step's sequences.")
+    tp: int | None = Field(
+        None, gt=0, description="Tensor parallel: ranks that share every matrix; keep them in one machine."
+    )
+    pp: int | None = Field(None, gt=0, description="Pipeline parallel: ranks that share the blocks.")
+    zero: int | None = Field(
+        None,
+        ge=0,
+        le=3,
+        description="What data-parallel ranks share out: 0 nothing, 1 optimizer state, 2 gradients too, "
+        "3 weights too.",
+    )
+    replicas: int = Field(
+        1, gt=0, description="Copies within dp; each is shared out over dp / replicas ranks (HSDP)."
+    )
+    interleave: int = Field(1, gt=0, description="Runs of blocks per pipeline rank (interleaved 1F1B).")
+    sequence_parallel: bool | None = Field(
+        None, description="Split norms and the residual stream along time over tp; unset means if tp > 1."
+    )
+    recompute: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="What the backward pass makes again: nothing, all but matrix products and attention, or "
+        "whole blocks.",
+    )
+    recompute_every: int = Field(1, gt=0, description="Of every so many blocks, the first recomputes.")
+    compile: bool = Field(False, description="Compile every block with torch.compile.")
+
+
+def _no_choices(value: Any) -> Any:
+    return {} if value == "auto" else value
+
+
 class StageTable(_Table):
     """One stage: a shape, how much it trains, and how it came from the stage before."""
 
@@ -132,6 +168,12 @@ class StageTable(_Table):
     )
     mixture: dict[str, float] | None = Field(None, description="Overrides `data.mixture` from here on.")
     growth: GrowthTable | None = Field(None, description="Growth into this stage; unset means defaults.")
+    layout: Annotated[
+        LayoutTable, BeforeValidator(_no_choices, json_schema_input_type=LayoutTable | Literal["auto"])
+    ] = Field(
+        LayoutTable(),  # pyright: ignore[reportCallIssue]
+        description='How it is spread over processes; "auto", or unset, means chosen at the start.',
+    )
 
     @property
     def steps(self) -> int:
@@ -228,6 +270,21 @@ class TrainTable(_Table):
     threads: int | None = Field(
         None, gt=0, description="CPU threads; unset means all cores. Part of the bits."
     )
+    deterministic: bool = Field(
+        False,
+        description="Bit-identical losses and weights for any number of data-parallel ranks: micro-batches "
+        "are summed in a fixed tree.",
+    )
+
+
+class TimeoutsTable(_Table):
+    """Seconds that all ranks wait for each other. One that takes longer is taken for frozen: the stacks of
+    all are written and the run restarts from the last checkpoint."""
+
+    setup: float = Field(600.0, gt=0, description="Joining, building the model and loading its weights.")
+    step: float = Field(1800.0, gt=0, description="One training step; the first one compiles.")
+    save: float = Field(1800.0, gt=0, description="One checkpoint, or a growth.")
+    eval: float = Field(1800.0, gt=0, description="One validation with its samples.")
 
 
 class BudgetTable(_Table):
@@ -255,6 +312,7 @@ class Recipe(_Table):
     eval: EvalTable = EvalTable()  # pyright: ignore[reportCallIssue]
     checkpoint: CheckpointTable = CheckpointTable()  # pyright: ignore[reportCallIssue]
     train: TrainTable = TrainTable()  # pyright: ignore[reportCallIssue]
+    timeouts: TimeoutsTable = TimeoutsTable()  # pyright: ignore[reportCallIssue]
     budget: BudgetTable = BudgetTable()  # pyright: ignore[reportCallIssue]
     stages: list[StageTable] = Field(min_length=1, description="The stages, in order.")
 

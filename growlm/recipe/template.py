@@ -45,7 +45,7 @@ def _table(name: str, table: type[BaseModel], values: Mapping[str, Any], seen: s
         if item is not None:
             for value in values[key]:
                 lines += [*_header(f"[[{inner}]]", item, seen), *_table(inner, item, value, seen)]
-        elif plain is not None and (key in values or not name):
+        elif plain is not None and (key in values or not name or (first and field.default is not None)):
             lines += [*_header(f"[{inner}]", plain, seen), *_table(inner, plain, values.get(key, {}), seen)]
     return lines
 

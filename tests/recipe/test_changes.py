@@ -31,6 +31,8 @@ CHANGES = [
     ("train.device=cpu", 1, "train.device", "free"),
     ("train.threads=2", 1, "train.threads", "flag"),
     ("train.precision=fp32", 1, "train.precision", "flag"),
+    ("train.deterministic=true", 1, "train.deterministic", "flag"),
+    ("timeouts.step=9", 1, "timeouts.step", "free"),
     ("budget.price_per_hour=3", 1, "budget.price_per_hour", "free"),
     ("stages.a.tokens=2048", 0, "stages.a.tokens", "flag"),
     ("stages.a.tokens=2048", 1, "stages.a.tokens", "forbidden"),
@@ -45,6 +47,9 @@ CHANGES = [
     ("stages.b.seq_len=32", 0, "stages.b.seq_len", "forbidden"),  # a new longest context: another order
     ("stages.b.batch_size=8", 1, "stages.b.batch_size", "forbidden"),
     ("stages.b.batch_size=8", 0, "stages.b.batch_size", "flag"),
+    ("stages.a.layout.dp=2", 1, "stages.a.layout.dp", "free"),
+    ("stages.b.layout.tp=2", 1, "stages.b.layout.tp", "free"),
+    ("stages.b.layout.pp=2", 0, "stages.b.layout.pp", "free"),
     ("stages.b.growth.operator=clone", 0, "stages.b.growth.operator", "flag"),
     ("stages.b.growth.operator=clone", 1, "stages.b.growth.operator", "forbidden"),
 ]
@@ -52,7 +57,8 @@ CHANGES = [
 
 @pytest.mark.parametrize(("override", "stage", "key", "cls"), CHANGES)
 def test_a_change_has_its_class(write: Write, override: str, stage: int, key: str, cls: str) -> None:
-    changes = recipe_diff(load_recipe(write()), load_recipe(write(), [override]), stage)
+    alone = ["stages.a.micro_batch_size=2"]  # a deterministic run must say it
+    changes = recipe_diff(load_recipe(write(), alone), load_recipe(write(), [*alone, override]), stage)
     assert [(change.key, change.cls) for change in changes] == [(key, cls)]
 
 
