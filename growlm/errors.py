@@ -57,6 +57,12 @@ class Preempted(GrowLMError):  # noqa: N818  (not an error: the run goes on late
     exit_code = 75
 
 
+class LimitReached(Preempted):
+    """The cost limit was reached: saved, and the same command continues once the limit is raised."""
+
+    exit_code = 79
+
+
 class DiskError(GrowLMError):
     """The disk is full, read-only or failing; the previous checkpoint is intact."""
 
@@ -73,3 +79,15 @@ class DriftError(GrowLMError):
     """The recipe, the data or the tokenizer changed under a run."""
 
     exit_code = 78
+
+
+class RankError(GrowLMError):
+    """The ranks of a run could not meet; started again they may."""
+
+
+class Elsewhere(GrowLMError):  # noqa: N818  (the error is another rank's)
+    """Another rank failed, and rank 0 says how; this rank leaves with the same exit code and says nothing."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another rank failed")
+        self.exit_code = exit_code

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "growlm"
 
 FLOORS = [
-    "cli", "hf", "api", "report", "train", "convert", "checkpoint", "growth", "data", "plan",
+    "cli", "hf", "api", "report", "train", "parallel", "convert", "checkpoint", "growth", "data", "plan",
     "model", "recipe", "testing", "errors",
 ]  # fmt: skip
 """From the top; a floor may import itself and what is below it."""

@@ -24,7 +24,7 @@ from growlm.cli.sample import sample
 from growlm.cli.schema import schema
 from growlm.cli.train import train
 from growlm.cli.watch import watch
-from growlm.errors import GrowLMError, Preempted
+from growlm.errors import Elsewhere, GrowLMError, Preempted
 
 app = typer.Typer(
     name="growlm",
@@ -73,6 +73,9 @@ def main() -> None:
     """Run the command line; leaves through `sys.exit` with a code of docs/cli.md."""
     try:
         app()
+    except Elsewhere as elsewhere:
+        _show_traceback()
+        sys.exit(elsewhere.exit_code)
     except Preempted as stop:
         _fail(str(stop), stop.exit_code, label="")
     except GrowLMError as error:
@@ -82,8 +85,12 @@ def main() -> None:
 
 
 def _fail(message: str, code: int, label: str = "error: ") -> None:
-    if os.environ.get("GROWLM_DEBUG") == "1":
-        traceback.print_exc()
+    _show_traceback()
     with suppress(OSError):  # a log on the full disk that the message is about must not cost the exit code
         typer.secho(f"{label}{message}", fg="red" if label else None, err=True)
     sys.exit(code)
+
+
+def _show_traceback() -> None:
+    if os.environ.get("GROWLM_DEBUG") == "1":
+        traceback.print_exc()

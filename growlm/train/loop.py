@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from growlm.errors import DataError, DiskError, GrowLMError, Preempted
+from growlm.errors import DataError, DiskError, GrowLMError, LimitReached, Preempted
 from growlm.plan.flops import flops_per_token
 from growlm.plan.progress import remaining_flops
 from growlm.testing.faults import fault_point
@@ -68,7 +68,8 @@ def step(session: Session, state: TrainState, started: float) -> None:
     if reason is None:
         clip_grads_with_norm_(state.model.parameters(), recipe.optim.grad_clip, norm)
         p.updates += 1
-        state.optimizer.step(lr, p.updates, _rewarm(session, state))
+        grads = {n: p.grad for n, p in state.model.named_parameters() if p.grad is not None}
+        state.optimizer.step(grads, lr, p.updates, _rewarm(session, state))
     state.model.zero_grad(set_to_none=True)
     stage = recipe.stages[p.stage]
     p.step, p.stage_step = p.step + 1, p.stage_step + 1
@@ -173,7 +174,7 @@ def _why_stop(session: Session, state: TrainState) -> Preempted | None:
     if session.stop:
         return Preempted(f"{what}: received {session.stop.name}", fix="the same command continues")
     if budget.max_cost is not None and cost is not None and cost >= budget.max_cost:
-        return Preempted(
+        return LimitReached(
             f"{what}: the run has cost {cost:.2f} {budget.currency}, the limit is {budget.max_cost:.2f}",
             fix="run the same command with a higher budget.max_cost to continue",
         )

@@ -115,6 +115,8 @@ CODES = {
     errors.DiskError: 76,
     errors.LockError: 77,
     errors.DriftError: 78,
+    errors.LimitReached: 79,
+    errors.RankError: 1,
 }
 
 
@@ -129,7 +131,9 @@ def test_an_error_is_one_message_and_its_exit_code(
     assert run(monkeypatch, kind("it broke", where="here", why="a rule", fix="mend it")) == code
     out, err = capsys.readouterr()
     assert out == ""
-    label = "" if kind is errors.Preempted else "error: "  # a run that stops as asked has not failed
+    label = (
+        "" if issubclass(kind, errors.Preempted) else "error: "
+    )  # a run that stops as asked has not failed
     assert err == f"{label}it broke\n  where: here\n  why:   a rule\n  fix:   mend it\n"
 
 

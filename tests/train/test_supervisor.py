@@ -14,7 +14,16 @@ import torch
 from growlm.checkpoint.lock import RunLock
 from growlm.data.mixture import Mixture
 from growlm.data.prepare import prepare
-from growlm.errors import CheckpointError, DataError, DiskError, DriftError, LockError, Preempted, RecipeError
+from growlm.errors import (
+    CheckpointError,
+    DataError,
+    DiskError,
+    DriftError,
+    LimitReached,
+    LockError,
+    Preempted,
+    RecipeError,
+)
 from growlm.testing.tiny import VOCABULARY, write_corpus
 from growlm.train import loop
 from growlm.train.session import Session
@@ -419,9 +428,9 @@ def test_the_cost_limit_stops_and_a_higher_one_continues(
     recipe: MakeRecipe, straight: Straight, tmp_path: Path
 ) -> None:
     expensive = "budget.price_per_hour=1e9"
-    with pytest.raises(Preempted, match="the limit is 0") as error:
+    with pytest.raises(LimitReached, match="the limit is 0") as error:
         run(recipe(expensive, "budget.max_cost=0.01"), tmp_path)
-    assert error.value.exit_code == 75
+    assert error.value.exit_code == 79
     assert "budget.max_cost" in error.value.fix
     assert newest(tmp_path).manifest.step == 1
     run(recipe(expensive, "budget.max_cost=1e12"), tmp_path)

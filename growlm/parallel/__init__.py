@@ -1,0 +1,1 @@
+"""What makes several processes one run: ranks, their layout, their collectives."""

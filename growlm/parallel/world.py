@@ -1,0 +1,310 @@
+"""The processes of a run as one world: who they are, how they agree, how one failure becomes everyone's.
+
+A launcher (torchrun, `growlm launch slurm`) names each process by RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR
+and MASTER_PORT. Without them, or with one process, no process group is made and everything here costs
+nothing. What the ranks tell one another about the run goes through the CPU (gloo) as JSON, so that the
+device is never waited for and nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, NoReturn
+
+import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
+
+from growlm import errors
+from growlm.errors import Elsewhere, GrowLMError, RankError, RecipeError
+
+NEVER = timedelta(days=365)
+"""Timeout of the collectives: the watchdog decides what hangs, and it knows the phase."""
+
+LEAVE_SECONDS = 10
+_NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass
+class World:
+    """One process among `size`. Every method but `main` is a collective: all ranks call it, in one order."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    agreed: bool = False
+    """Whether the ranks end in one common error, and so are still in step with one another."""
+
+    @property
+    def main(self) -> bool:
+        """Whether this is rank 0, which speaks and writes for all."""
+        return self.rank == 0
+
+    def exchange(self, value: Any) -> list[Any]:
+        """The JSON values of all ranks in rank order."""
+        if self.size == 1:
+            return [value]
+        text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        lengths = [torch.zeros((), dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor(len(text)))
+        longest = int(max(lengths))
+        texts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
+        dist.all_gather(texts, torch.nn.functional.pad(text, (0, longest - len(text))))
+        return [
+            json.loads(text[:length].numpy().tobytes())
+            for text, length in zip(texts, map(int, lengths), strict=True)
+        ]
+
+    def control(self, *flags: bool) -> tuple[bool, ...]:
+        """Whether any rank raised each flag: one small all-reduce."""
+        if self.size == 1:
+            return tuple(map(bool, flags))
+        raised = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return tuple(map(bool, raised.tolist()))
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.control(False)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raise on all ranks what any rank raises inside; the block itself must hold no collective.
+
+        Rank 0 raises the error of the lowest rank that failed and says which that is, the other ranks
+        raise Elsewhere with the same exit code.
+        """
+        if self.size == 1:
+            yield
+            return
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        told = self.exchange(failure and _describe(failure))
+        failed = [rank for rank, error in enumerate(told) if error]
+        if failed:
+            everywhere = all(error == told[0] for error in told)
+            self._end(failure, told[failed[0]], "" if everywhere else f"rank {failed[0]}")
+
+    def same(self, what: Mapping[str, str]) -> None:
+        """Refuse, on all ranks, to go on with a rank that has another recipe, data, version, ...
+
+        Raises:
+            RecipeError: on rank 0, naming the ranks, what differs and both values.
+            Elsewhere: on the others.
+        """
+        values = self.exchange(dict(what))
+        differs = [
+            f"{_ranks(ranks)} has {name} {other}, rank 0 has {values[0].get(name)}"
+            for name in sorted({name for v in values for name in v})
+            for other, ranks in _other_values([v.get(name) for v in values]).items()
+        ]
+        if differs:
+            error = RecipeError(
+                "the ranks do not agree: " + "; ".join(differs),
+                why="they would compute parts of different runs",
+                fix="give every node the same files, the same GrowLM and the same torch",
+            )
+            self._end(None, _describe(error), "")
+
+    def _end(self, own: Exception | None, told: dict[str, Any], rank: str) -> NoReturn:
+        """Raise one error on all ranks: as it is where rank 0 itself failed, else as it was told."""
+        self.agreed = True
+        if not self.main:
+            raise Elsewhere(told["exit_code"]) from own
+        if own is not None and rank in ("", "rank 0"):
+            raise own
+        raise _told(told, rank) from None
+
+
+@contextmanager
+def join(device: Literal["auto", "cpu", "cuda"], timeout: float = 1800.0) -> Iterator[World]:
+    """Meet the other ranks that the launcher started, for as long as the context lasts.
+
+    `timeout` is how long to wait for them, in seconds.
+
+    Raises:
+        RecipeError: the launcher's variables are incomplete or make no sense, or there is no such device.
+        RankError: the port is taken, or not every rank came in time.
+    """
+    rank, size, local_rank = _place(os.environ)
+    where = _device(device, local_rank)
+    world = World(rank, size, local_rank, where)
+    if size == 1:
+        yield world
+        return
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+    store = _meet(rank, size, timeout)
+    bound = where if where.type == "cuda" else None
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=NEVER, device_id=bound)
+    in_step = False
+    try:
+        yield world
+        in_step = True
+    finally:
+        _leave(store, world, in_step or world.agreed)
+
+
+def _leave(store: Store, world: World, in_step: bool) -> None:
+    """Take the process group down; if all ranks come here, only once all have.
+
+    Whoever leaves a gloo group while a peer is still in its last collective breaks it for the peer, and a
+    barrier is itself such a collective: so the ranks count themselves in the store.
+    """
+    if in_step:
+        with suppress(dist.DistError):  # rank 0 may take the store away once it has seen everyone
+            if store.add("left", 1) == world.size:
+                store.set("all left", "1")
+            store.wait(["all left"], timedelta(seconds=LEAVE_SECONDS))
+    if in_step or world.device.type == "cpu":  # NCCL would wait for a dead peer
+        dist.destroy_process_group()
+
+
+def _place(env: Mapping[str, str]) -> tuple[int, int, int]:
+    """(rank, world size, local rank) as the launcher says. Raises RecipeError."""
+    if not any(env.get(name) for name in _NAMES[:3]):
+        return 0, 1, 0
+    missing = [name for name in _NAMES if not env.get(name)]
+    alone = env.get("WORLD_SIZE") == "1"
+    if missing and not (alone and set(missing) <= set(_NAMES[3:])):
+        raise _bad_environment(f"{', '.join(missing)} not set, {_given(env)}")
+    try:
+        rank, size, local_rank = (int(env[name]) for name in _NAMES[:3])
+        port = int(env.get("MASTER_PORT") or 1)
+    except ValueError:
+        raise _bad_environment(f"not whole numbers: {_given(env)}") from None
+    if not (0 <= rank < size and 0 <= local_rank <= rank and 0 < port < 1 << 16):
+        raise _bad_environment(f"these do not fit together: {_given(env)}")
+    return rank, size, local_rank
+
+
+def _given(env: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={env[name]}" for name in _NAMES if env.get(name))
+
+
+def _bad_environment(why: str) -> RecipeError:
+    return RecipeError(
+        "the environment names a rank, but not completely or not sensibly",
+        where="environment",
+        why=why,
+        fix=f"start with torchrun or growlm launch, or unset {' '.join(_NAMES[:3])} to train alone",
+    )
+
+
+def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int) -> torch.device:
+    """This rank's own device. Raises RecipeError if there is none."""
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise RecipeError(
+            "no CUDA device is visible to torch",
+            where="train.device",
+            fix='write train.device = "auto" or "cpu", or install a CUDA build of torch',
+        )
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise RecipeError(
+            f"local rank {local_rank} has no CUDA device: this node shows {count}",
+            where=socket.gethostname(),
+            why="every rank needs a device of its own",
+            fix=f"start at most {count} ranks on a node (--nproc), or look at CUDA_VISIBLE_DEVICES",
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _meet(rank: int, size: int, timeout: float) -> Store:
+    """The key-value store that all ranks share, once all are there. Raises RankError."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    deadline = time.monotonic() + timeout
+    if rank > 0:
+        _wait_for_port(address, port, rank, timeout)
+    left = timedelta(seconds=max(1.0, deadline - time.monotonic()))
+    try:
+        return next(rendezvous("env://", rank, size, timeout=left))[0]
+    except dist.DistError as error:
+        why = str(error).splitlines()[0]
+    if "EADDRINUSE" in why:
+        raise RankError(
+            "the port where the ranks meet is taken",
+            where=f"{address}:{port}",
+            why="another program, or another run, listens there",
+            fix=f"set MASTER_PORT to another port (torchrun --master-port), such as {_free_port()}",
+        )
+    joined = next((w for w in why.split() if w.endswith(f"/{size}")), "")
+    raise RankError(
+        f"only {joined.partition('/')[0]} of {size} ranks came within {timeout:.0f} s"
+        if joined
+        else "the ranks could not meet",
+        where=f"{address}:{port}",
+        why=why,
+        fix="look at the output of the other ranks; a slow start needs a longer timeouts.setup",
+    )
+
+
+def _wait_for_port(address: str, port: int, rank: int, timeout: float) -> None:
+    """Until rank 0 listens; torch would fill the terminal with its attempts. Raises RankError."""
+    deadline, why = time.monotonic() + timeout, ""
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((address, port), timeout=5).close()
+            return
+        except OSError as error:
+            why = error.strerror or str(error)
+        time.sleep(0.05)
+    raise RankError(
+        f"rank {rank} did not find rank 0 within {timeout:.0f} s",
+        where=f"{address}:{port}",
+        why=why,
+        fix="look at the output of rank 0, and whether this node may connect to that host and port",
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    """An error as JSON: its nearest class of growlm.errors, and its four parts."""
+    if not isinstance(error, GrowLMError):
+        what = f"unexpected {type(error).__name__}: {error}"
+        error = GrowLMError(what, fix="run again with `growlm --debug ...`")
+    kind = next(c.__name__ for c in type(error).__mro__ if getattr(errors, c.__name__, None) is c)
+    parts = {name: getattr(error, name) for name in ("what", "where", "why", "fix")}
+    return {"kind": kind, "exit_code": error.exit_code, "parts": parts}
+
+
+def _told(told: dict[str, Any], rank: str) -> GrowLMError:
+    """The error that another rank described, with that rank in its `where`."""
+    parts = dict(told["parts"])
+    where = ", ".join(filter(None, (rank, parts.pop("where"))))
+    return getattr(errors, told["kind"])(parts.pop("what"), where=where, **parts)
+
+
+def _other_values(values: list[str | None]) -> dict[str | None, list[int]]:
+    """The ranks by their value, where it is not rank 0's."""
+    others: dict[str | None, list[int]] = {}
+    for rank, value in enumerate(values):
+        if value != values[0]:
+            others.setdefault(value, []).append(rank)
+    return others
+
+
+def _ranks(ranks: list[int]) -> str:
+    """`rank 3`, or the first of many."""
+    shown = ", ".join(map(str, ranks[:4]))
+    return f"rank {shown}" if len(ranks) == 1 else f"each of ranks {shown}" + (", ..." if ranks[4:] else "")
