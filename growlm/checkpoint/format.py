@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -225,12 +225,27 @@ class TensorReader:
         shape = (stop - start, *tensor.shape[1:]) if tensor.shape else ()
         out = torch.empty(shape, dtype=DTYPES[tensor.dtype])
         if out.numel():
-            offset = tensor.offset + start * (tensor.bytes // rows)
-            try:
-                _read_exactly(self._fd, _memory(out), offset)
-            except (OSError, ValueError) as error:
-                raise self._damaged(f"{name}: {error}") from error
+            self.fill(name, out.view(stop - start, -1), start)
         return out
+
+    def fill(self, name: str, out: torch.Tensor, row: int = 0, begin: int = 0) -> None:
+        """Read elements `begin` to `begin` + m of the rows from `row` on into `out`, shape (n, m), not empty.
+
+        A row is everything at one index of dimension 0. No other bytes are read; `out` is of the tensor's
+        dtype and on the CPU, its rows need not lie next to each other.
+
+        Raises:
+            CheckpointError: the file ends early or the disk fails.
+        """
+        tensor = self._tensors[name]
+        pitch = tensor.bytes // (tensor.shape[0] if tensor.shape else 1)
+        offset = tensor.offset + row * pitch + begin * out.element_size()
+        in_one = out.is_contiguous() and (len(out) == 1 or out[0].nbytes == pitch)
+        try:
+            for index, line in enumerate([_memory(out)] if in_one else _lines(out)):
+                _read_exactly(self._fd, line, offset + index * pitch)
+        except (OSError, ValueError) as error:
+            raise self._damaged(f"{name}: {error}") from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -249,8 +264,15 @@ class TensorReader:
 
 
 def hash_tensor(tensor: torch.Tensor) -> str:
-    """xxh3-128 of the bytes of a contiguous CPU tensor, as 32 hex digits: what the manifest holds."""
-    return xxhash.xxh3_128_hexdigest(_memory(tensor)) if tensor.numel() else _EMPTY
+    """xxh3-128 of the bytes of a CPU tensor, as 32 hex digits: what the manifest holds.
+
+    It is contiguous, or of two dimensions with contiguous rows.
+    """
+    digest = xxhash.xxh3_128()
+    if tensor.numel():
+        for line in [_memory(tensor)] if tensor.is_contiguous() else _lines(tensor):
+            digest.update(line)
+    return digest.hexdigest()
 
 
 class _UnknownDtypeError(ValueError):
@@ -343,6 +365,11 @@ def _check_entry(name: str, entry: Any) -> None:
 def _memory(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, without a copy."""
     return tensor.view(-1).view(torch.uint8).numpy().data
+
+
+def _lines(tensor: torch.Tensor) -> Iterator[memoryview]:
+    """The bytes of every row of a CPU tensor of two dimensions with contiguous rows, without a copy."""
+    return (row.data for row in tensor.view(torch.uint8).numpy())
 
 
 def _read_exactly(fd: int, out: memoryview, offset: int) -> None:

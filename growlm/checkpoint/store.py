@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,14 +27,15 @@ from growlm.checkpoint.disk import (
     make_dirs,
     write_durable,
 )
-from growlm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, TensorRecord
+from growlm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, Places, tensor_records
 from growlm.errors import CheckpointError, DiskError
 from growlm.testing.faults import fault_point
 
 if TYPE_CHECKING:
     import torch
 
-    from growlm.checkpoint.format import TensorReader, TensorWriter
+    from growlm.checkpoint.format import FileInfo, TensorWriter
+    from growlm.checkpoint.tensors import StoredTensors
 
 _NAME = re.compile(r"step-(\d{8,})(-grown)?(-old)?")
 _LEFTOVER = re.compile(r"\.(?:tmp|trash)-.+-(\d{1,9})")
@@ -72,24 +73,11 @@ class Checkpoint:
     path: Path
     manifest: Manifest
 
-    def reader(self, file: str) -> TensorReader:
-        """Open a tensor file, to read all or slices of it; its header must be what the manifest says.
+    def open(self) -> StoredTensors:
+        """All tensors, to read any rows and columns of them: `with checkpoint.open() as tensors: ...`."""
+        from growlm.checkpoint.tensors import StoredTensors
 
-        Raises:
-            CheckpointError: it is not, or the file cannot be read.
-        """
-        from growlm.checkpoint.format import TensorReader
-
-        reader = TensorReader(self.path / file)
-        infos = {name: reader.info(name) for name in reader.names}
-        found = {name: (info.dtype, list(info.shape), info.offset) for name, info in infos.items()}
-        records = self.manifest.tensors.items()
-        if found != {name: (t.dtype, t.shape, t.offset) for name, t in records if t.file == file}:
-            reader.close()
-            raise CheckpointError(
-                "A tensor file does not hold what the manifest says", where=str(reader.path)
-            )
-        return reader
+        return StoredTensors(self.path, self.manifest.tensors)
 
     def shards(self, file: str) -> list[str]:
         """The files with what a small checkpoint has in `file`: that one, or `model-00001-of-00003...`"""
@@ -97,37 +85,40 @@ class Checkpoint:
         shard = re.compile(rf"{stem}(-\d{{5}}-of-\d{{5}})?\.safetensors")
         return sorted(name for name in self.manifest.files if shard.fullmatch(name))
 
+    def names(self, file: str) -> list[str]:
+        """The tensors that lie in a file or in its shards."""
+        files = set(self.shards(file))
+        records = self.manifest.tensors.items()
+        return [name for name, tensor in records if any(piece.file in files for piece in tensor.pieces)]
+
     def load(self, file: str) -> dict[str, torch.Tensor]:
         """Every tensor of a file or of its shards, each checked against its hash as it lies in memory.
 
         Raises:
-            CheckpointError: a tensor is not what was saved.
+            CheckpointError: a tensor is not what was saved, or the checkpoint has no such file.
         """
-        from growlm.checkpoint.format import hash_tensor
-
-        tensors = {}
-        for shard in self.shards(file) or [file]:
-            with self.reader(shard) as reader:
-                for name in reader.names:
-                    tensors[name] = reader.read(name)
-                    if hash_tensor(tensors[name]) != self.manifest.tensors[name].xxh3:
-                        raise CheckpointError(f"{name} is not what was saved", where=str(reader.path))
-        return tensors
+        if not self.shards(file):
+            raise CheckpointError("This checkpoint has no such file", where=str(self.path / file))
+        with self.open() as tensors:
+            return {name: tensors.read(name) for name in self.names(file)}
 
 
 class Pending:
     """A checkpoint being written into a temporary folder; made by `CheckpointStore.begin`.
 
-    A context manager: leaving it without `commit`, for whatever reason, removes the folder.
+    A context manager: leaving it without `commit`, for whatever reason, removes the folder. `folder` is
+    where other processes put their files before they are added.
     """
 
     def __init__(self, store: CheckpointStore, step: int) -> None:
         self._store, self._step = store, step
-        self._folder = store.folder / f".tmp-{step}-{os.getpid()}"
+        self.folder = store.folder / f".tmp-{step}-{os.getpid()}"
         self._writers: dict[str, TensorWriter] = {}
+        self._added: dict[str, FileInfo] = {}
+        self._places: dict[str, Places] = {}  # of every file with tensors
         try:
-            with disk_errors(self._folder):
-                self._folder.mkdir()
+            with disk_errors(self.folder):
+                self.folder.mkdir()
                 fault_point("checkpoint.after_mkdir")
         except BaseException:
             self.discard()
@@ -135,14 +126,55 @@ class Pending:
 
     def path(self, name: str) -> Path:
         """Where to write a file that is not made of tensors; `commit` syncs and hashes it."""
-        return self._folder / name
+        return self.folder / name
 
-    def writer(self, name: str, entries: Sequence[tuple[str, torch.dtype, tuple[int, ...]]]) -> TensorWriter:
-        """Start a tensor file; `commit` closes it."""
+    def writer(
+        self,
+        file: str,
+        entries: Sequence[tuple[str, torch.dtype, tuple[int, ...]]],
+        pieces: Places | None = None,
+    ) -> TensorWriter:
+        """Start a tensor file; `commit` closes it. `pieces` says where those lie that are not whole tensors.
+
+        The shapes in `entries` are those of the pieces.
+        """
         from growlm.checkpoint.format import TensorWriter
 
-        self._writers[name] = TensorWriter(self._folder / name, entries)
-        return self._writers[name]
+        self._writers[file] = TensorWriter(self.folder / file, entries)
+        self._places[file] = pieces or {}
+        return self._writers[file]
+
+    def add(self, file: str, info: FileInfo, pieces: Places | None = None) -> None:
+        """Take up a tensor file that another process has written into `folder` and synced, with its hashes.
+
+        Raises:
+            CheckpointError: it is not in this folder, or of another size.
+        """
+        path = self.folder / file
+        try:
+            size = path.stat().st_size
+            why = f"{size} bytes long, {info.bytes} were written" if size != info.bytes else ""
+        except OSError as error:
+            why = error.strerror or str(error)
+        if why:
+            raise CheckpointError(
+                "What another process wrote for this checkpoint is not here",
+                where=str(path),
+                why=why,
+                fix="the run folder must be one folder for all machines: put it on a shared file system",
+            )
+        self._added[file], self._places[file] = info, pieces or {}
+
+    def open(self) -> StoredTensors:
+        """All tensors written or added so far, to read them back; no more can be written to their files.
+
+        Raises:
+            DiskError: a file cannot be synced.
+            ValueError: a tensor is not complete.
+        """
+        from growlm.checkpoint.tensors import StoredTensors
+
+        return StoredTensors(self.folder, tensor_records(self._infos(), self._places))
 
     def commit(self, **fields: Any) -> Path:
         """Put everything on the disk and give it its name; only then is it saved.
@@ -164,7 +196,7 @@ class Pending:
         """Remove what was written. Does nothing after a commit."""
         for writer in self._writers.values():
             writer.abandon()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -173,29 +205,32 @@ class Pending:
         self.discard()
 
     def _commit(self, fields: dict[str, Any]) -> Path:
-        files, tensors = self._finish_files()
+        files = self._finish_files()
+        tensors = tensor_records(self._infos(), self._places)
         manifest = Manifest(step=self._step, created=time.time(), files=files, tensors=tensors, **fields)
         fault_point("checkpoint.before_manifest")
-        write_durable(self._folder / MANIFEST, manifest.to_bytes())
+        write_durable(self.folder / MANIFEST, manifest.to_bytes())
         fault_point("checkpoint.after_manifest")
-        fsync_dir(self._folder)
-        return self._store.publish(self._folder, _folder_name(manifest))
+        fsync_dir(self.folder)
+        return self._store.publish(self.folder, _folder_name(manifest))
 
-    def _finish_files(self) -> tuple[dict[str, FileRecord], dict[str, TensorRecord]]:
-        files, tensors = {}, {}
-        for path in sorted(self._folder.iterdir()):
-            if writer := self._writers.get(path.name):
-                info = writer.close()
-                files[path.name] = FileRecord(bytes=info.bytes, xxh3=info.xxh3)
-                for name, tensor in info.tensors.items():
-                    if name in tensors:
-                        raise ValueError(f"{name} is in two files of one checkpoint")
-                    tensors[name] = TensorRecord(file=path.name, **asdict(tensor))
+    def _infos(self) -> dict[str, FileInfo]:
+        """Every tensor file; those written here are closed, which syncs them."""
+        return self._added | {file: writer.close() for file, writer in self._writers.items()}
+
+    def _finish_files(self) -> dict[str, FileRecord]:
+        """Sync and hash what is not done yet."""
+        files = {}
+        for name in sorted({path.name for path in self.folder.iterdir()} | self._added.keys()):
+            if name in self._places:
+                info = self._added[name] if name in self._added else self._writers[name].close()
+                files[name] = FileRecord(bytes=info.bytes, xxh3=info.xxh3)
             else:
+                path = self.folder / name
                 fsync_file(path)
-                files[path.name] = FileRecord(bytes=path.stat().st_size, xxh3=hash_file(path))
+                files[name] = FileRecord(bytes=path.stat().st_size, xxh3=hash_file(path))
             fault_point("checkpoint.after_file")
-        return files, tensors
+        return files
 
 
 class CheckpointStore:

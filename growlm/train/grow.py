@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import torch
 import xxhash
 
 from growlm import __version__
-from growlm.checkpoint.format import FileInfo, TensorReader, TensorWriter
-from growlm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, TensorRecord
+from growlm.checkpoint.format import FileInfo, TensorWriter
+from growlm.checkpoint.manifest import MANIFEST, FileRecord, Manifest, tensor_records
 from growlm.checkpoint.store import Checkpoint, CheckpointStore
+from growlm.checkpoint.tensors import StoredTensors
 from growlm.checkpoint.weights import StoredWeights
 from growlm.convert.fuse import Parent, marks_of
 from growlm.convert.shards import partial_folder, plan_shards
@@ -65,7 +66,7 @@ def grow_checkpoint(
                 writer = pending.writer(file, [grown.entry(name) for name in names])
                 grown.write(names, writer)
             kind = "full" if affordable(grown.growth) == "full" else "streaming"  # what trains here fits here
-            entry = grown.certified([pending.path(MODEL_FILE)], batch, kind)
+            entry = grown.certified(pending.open(), batch, kind)
             return pending.commit(**grown.fields(entry), **facts), entry
 
 
@@ -100,10 +101,8 @@ def grow_checkpoint_apart(
             for shard in shards:
                 names = [name for name, _, _ in shard.entries]
                 infos[shard.file] = partial.write(shard, lambda w, names=names: grown.write(names, w))
-            weights = [
-                partial.path / shard.file for shard in shards if shard.file.startswith(Path(MODEL_FILE).stem)
-            ]
-            entry = grown.certified(weights, batch, certificate)
+            written = StoredTensors(partial.path, tensor_records(infos))
+            entry = grown.certified(written, batch, certificate)
             fields = grown.fields(entry) | {name: getattr(source.manifest, name) for name in facts}
             for name, data in stored_companions(source.path).items():
                 partial.add(name, data)
@@ -148,9 +147,9 @@ class GrownState:
                 for rows in grow_chunks(self.growth, record, kind, self.stored[kind].read):
                     writer.write(rows)
 
-    def certified(self, files: list[Path], batch: Batch, kind: CertificateKind) -> dict[str, Any]:
-        """The entry in the lineage, with the certificate of what is in `files`. Raises GrowthError."""
-        with StoredWeights(self.growth.new, [TensorReader(path) for path in files]) as new:
+    def certified(self, tensors: StoredTensors, batch: Batch, kind: CertificateKind) -> dict[str, Any]:
+        """The entry in the lineage, with the certificate of `tensors`; closes them. Raises GrowthError."""
+        with StoredWeights(self.growth.new, tensors) as new:
             certificate = certify_as(kind, self.growth, self.stored["weight"], new, batch)
         require(certificate)
         manifest = self.source.manifest
@@ -232,10 +231,7 @@ def _split(name: str) -> tuple[Kind, str]:
 
 
 def _manifest(source: Checkpoint, infos: dict[str, FileInfo], fields: dict[str, Any]) -> Manifest:
-    tensors = {
-        name: TensorRecord(file=file, **asdict(tensor))
-        for file, info in infos.items()
-        for name, tensor in info.tensors.items()
-    }
     files = {file: FileRecord(bytes=info.bytes, xxh3=info.xxh3) for file, info in infos.items()}
-    return Manifest(step=source.manifest.step, created=time.time(), files=files, tensors=tensors, **fields)
+    return Manifest(
+        step=source.manifest.step, created=time.time(), files=files, tensors=tensor_records(infos), **fields
+    )

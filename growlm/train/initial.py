@@ -63,16 +63,14 @@ class Initial:
             state.lineage[-1]["stage"] = 0
         if self._keeps_moments(state.optimizer):
             state.births, state.progress.updates = manifest.births, manifest.updates
-            state.optimizer = Optimizer(state.model, recipe.optim, manifest.births)
+            state.optimizer = Optimizer.of(state.model, recipe.optim, manifest.births)
             state.optimizer.load_state_dict(self.checkpoint.load(OPTIMIZER_FILE))
         return state
 
     def _keeps_moments(self, optimizer: Optimizer) -> bool:
         """Whether the checkpoint has what this optimizer remembers, and nothing else."""
         assert self.checkpoint is not None
-        files = self.checkpoint.shards(OPTIMIZER_FILE)
-        held = {name for name, t in self.checkpoint.manifest.tensors.items() if t.file in files}
-        return held == optimizer.state_dict().keys()
+        return set(self.checkpoint.names(OPTIMIZER_FILE)) == optimizer.state_dict().keys()
 
 
 def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:

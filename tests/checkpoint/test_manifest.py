@@ -20,12 +20,18 @@ MADE = Manifest.model_validate(
         "files": {"m.safetensors": {"bytes": 9, "xxh3": HASH}},
         "tensors": {
             "a": {
-                "file": "m.safetensors",
                 "dtype": "F32",
                 "shape": [1],
-                "offset": 5,
-                "bytes": 4,
-                "xxh3": HASH,
+                "pieces": [
+                    {
+                        "file": "m.safetensors",
+                        "start": [0],
+                        "shape": [1],
+                        "offset": 5,
+                        "bytes": 4,
+                        "xxh3": HASH,
+                    }
+                ],
             }
         },
     }
@@ -68,7 +74,7 @@ def test_every_flipped_bit_and_every_cut_is_detected(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"version": 2}, "format version 2"),
+        ({"version": 3}, "format version 3"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"step": -1}, "step"),
         ({"files": {"../../etc/passwd": {"bytes": 1, "xxh3": HASH}}}, "files"),
