@@ -1,25 +1,40 @@
-"""Muon: momentum, made orthogonal (Keller Jordan, 2024; 2502.16982). Pure functions of tensors."""
+"""Muon: momentum, made orthogonal (Keller Jordan, 2024; 2502.16982). Pure functions of tensors.
+
+In two steps, since the first is of every element by itself, so that each rank does it on its piece, and the
+second is of the whole matrix.
+"""
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic; they drive singular values from (0, 1] into about [0.7, 1.2] in five steps."""
 
 
-def muon_update(gradient: Tensor, momentum: Tensor, decay: float) -> Tensor:
-    """The update of a matrix (out, in), to be multiplied by minus the learning rate; moves `momentum` on.
+def nesterov(gradient: Tensor, momentum: Tensor, decay: float, skip: Tensor | None = None) -> Tensor:
+    """The Nesterov direction of a matrix or a piece of one; moves `momentum` on.
 
-    Nesterov momentum, orthogonalised, times 0.2 sqrt(max(out, in)): its root mean square is about 0.2,
-    as AdamW's is, so that one learning rate serves both (2502.16982, equation 4). No bias correction:
-    the length of the momentum does not matter.
+    Not where `skip` (0-dim, on the device) is 1: it is selected, not multiplied, since 0 times NaN is NaN.
     """
-    momentum.lerp_(gradient, 1 - decay)
-    direction = orthogonalized(gradient.lerp(momentum, decay))
-    return direction.mul_(0.2 * math.sqrt(max(gradient.shape)))
+    if skip is None:
+        momentum.lerp_(gradient, 1 - decay)
+    else:
+        momentum.copy_(torch.where(skip > 0, momentum, momentum.lerp(gradient, 1 - decay)))
+    return gradient.lerp(momentum, decay)
+
+
+def orthogonal_update(direction: Tensor) -> Tensor:
+    """The update of a whole matrix (out, in), to be multiplied by minus the learning rate.
+
+    The direction orthogonalised, times 0.2 sqrt(max(out, in)): its root mean square is about 0.2, as
+    AdamW's is, so that one learning rate serves both (2502.16982, equation 4). No bias correction: the
+    length of the momentum does not matter.
+    """
+    return orthogonalized(direction).mul_(0.2 * math.sqrt(max(direction.shape)))
 
 
 def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -10,12 +10,16 @@ Under Muon the matrices of the blocks have a momentum in place of the two moment
 matrix of k times the width has sqrt(k) times the spectral norm in its update, where AdamW's has k times:
 its learning rate and weight decay take the square root of the table's multipliers. So a model cloned under
 muP trains on exactly as before with Muon too (tests/growth/test_mup.py).
+
+The tensors are a rank's pieces of the parameters, whole in one process. Nothing here waits for the device:
+whether a step is skipped is a tensor, because to read it the host would have to let the GPU run dry, and
+step counts are filled in by kernels, because a tensor made of a number is a copy that the host waits for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -23,15 +27,18 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from growlm.growth.apply import Kind, expand_births
 from growlm.model.decoder import Decoder
 from growlm.model.parameters import Parameter, axis_sizes, parameter_table
+from growlm.plan.pieces import Piece
 from growlm.recipe.schema import OptimTable
-from growlm.train.muon import muon_update
+from growlm.recipe.shape import ModelConfig
+from growlm.train.muon import nesterov, orthogonal_update
 
 Births = dict[str, list[list[int]]]
+Gather = Callable[[str, Tensor], Tensor]
+"""(name, this rank's piece of a matrix) -> the whole matrix. All that hold a piece call it, in one order."""
 Name = Literal["adamw", "muon"]
 
 
@@ -68,28 +75,55 @@ class Part:
 
 
 class Optimizer:
-    """Decoupled weight decay Adam (1711.05101) over the parameters of a decoder, or Muon where it applies."""
+    """Decoupled weight decay Adam (1711.05101), or Muon where it applies, over pieces of parameters.
 
-    def __init__(self, model: Decoder, settings: OptimTable, births: Births) -> None:
-        self.settings = settings
-        self.parameters = dict(model.named_parameters())
-        self.table = parameter_table(model.config)
+    `parameters` are the local tensors, updated in place, and `pieces` which rectangles of the whole they
+    are; they may be empty. Moments have the same shapes. `gather` is needed where a matrix is not whole.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        parameters: Mapping[str, Tensor],
+        pieces: Mapping[str, Piece],
+        settings: OptimTable,
+        births: Births,
+        gather: Gather | None = None,
+    ) -> None:
+        self.settings, self.gather = settings, gather
+        self.table = {n: p for n, p in parameter_table(config).items() if n in parameters}
+        self.parameters = {n: parameters[n] for n in self.table}
+        self.pieces = {n: pieces[n] for n in self.table}
         self.exp_avg, self.exp_avg_sq = (
             {n: torch.zeros_like(self.parameters[n]) for n in self.table if kind in self._kinds(n)}
             for kind in ("exp_avg", "exp_avg_sq")
         )
         slowest = max(settings.beta1, settings.beta2)
         self.mature = math.ceil(math.log(1e-17) / math.log(slowest)) if slowest > 0 else 1
-        sizes = axis_sizes(model.config)
-        units = {axis: expand_births(births.get(axis), size) for axis, size in sizes.items()}
-        layers = expand_births(births.get("layers"), model.config.n_layers)
-        self.parts = {n: list(_parts(p, units, layers)) for n, p in self.table.items()}
+        units = {axis: expand_births(births.get(axis), size) for axis, size in axis_sizes(config).items()}
+        layers = expand_births(births.get("layers"), config.n_layers)
+        self.parts = {n: list(_parts(p, self.pieces[n], units, layers)) for n, p in self.table.items()}
+
+    @classmethod
+    def of(cls, model: Decoder, settings: OptimTable, births: Births) -> Optimizer:
+        """The optimizer of a model that one process holds whole."""
+        parameters = dict(model.named_parameters())
+        pieces = {n: Piece.whole(p.shape) for n, p in parameters.items()}
+        return cls(model.config, parameters, pieces, settings, births)
 
     @torch.no_grad()
-    def step(self, lr: float, update: int, rewarm: Mapping[int, float] | None = None) -> None:
-        """Apply update number `update` (1-based, of the whole run) from the gradients.
+    def step(
+        self,
+        grads: Mapping[str, Tensor],
+        lr: float,
+        update: int,
+        rewarm: Mapping[int, float] | None = None,
+        skip: Tensor | None = None,
+    ) -> None:
+        """Apply update number `update` (1-based, of the whole run); `grads` are of the local shapes.
 
-        `rewarm` maps a birth to a factor on the learning rate of the parts born then.
+        `rewarm` maps a birth to a factor on the learning rate of the parts born then. `skip` is 0-dim, in
+        fp32 and on the device: where it is 1, weights and moments keep every bit, whatever the gradients are.
         """
         for group, names in self._groups().items():
             lr_mult, wd_mult, eps_mult = group
@@ -99,10 +133,10 @@ class Optimizer:
                     factor = (rewarm or {}).get(part.birth, 1.0) * lr_mult
                     batch.setdefault(factor, []).append((name, part))
             for factor, items in batch.items():
-                self._apply(items, lr * factor, wd_mult, eps_mult, update)
+                self._apply(items, grads, lr * factor, wd_mult, eps_mult, update, skip)
         for name in self.exp_avg:
             if name not in self.exp_avg_sq:
-                self._apply_muon(name, lr, rewarm)
+                self._apply_muon(name, grads[name], lr, rewarm, skip)
 
     def _kinds(self, name: str) -> tuple[Kind, ...]:
         return state_kinds(self.table[name], self.settings.name)
@@ -123,21 +157,26 @@ class Optimizer:
         return parts
 
     def _apply(
-        self, items: list[tuple[str, Part]], lr: float, wd_mult: float, eps_mult: float, update: int
+        self,
+        items: list[tuple[str, Part]],
+        grads: Mapping[str, Tensor],
+        lr: float,
+        wd_mult: float,
+        eps_mult: float,
+        update: int,
+        skip: Tensor | None,
     ) -> None:
-        grads = [self.parameters[n].grad for n, _ in items]
-        tensors = [
-            [part.take(store[n]) for n, part in items]
-            for store in (self.parameters, self.exp_avg, self.exp_avg_sq)
-        ]
-        adamw(
+        ages = _ages({part.birth for _, part in items}, update, self.parameters[items[0][0]].device)
+        stores = (self.parameters, self.exp_avg, self.exp_avg_sq)
+        tensors = [[part.take(store[n]) for n, part in items] for store in stores]
+        torch.ops.aten._fused_adamw_(
             tensors[0],
-            [part.take(g) for (_, part), g in zip(items, grads, strict=True) if g is not None],
+            [part.take(grads[n]) for n, part in items],
             tensors[1],
             tensors[2],
             [],
-            [torch.tensor(float(update - 1 - p.birth), device=tensors[0][0].device) for _, p in items],
-            fused=True,
+            [ages[part.birth] for _, part in items],
+            found_inf=skip,
             amsgrad=False,
             beta1=self.settings.beta1,
             beta2=self.settings.beta2,
@@ -147,24 +186,37 @@ class Optimizer:
             maximize=False,
         )
         for k, (name, part) in enumerate(items):
-            for store, values in zip((self.parameters, self.exp_avg, self.exp_avg_sq), tensors, strict=True):
+            for store, values in zip(stores, tensors, strict=True):
                 part.put(store[name], values[k])
 
-    def _apply_muon(self, name: str, lr: float, rewarm: Mapping[int, float] | None) -> None:
-        """One matrix by Muon: orthogonal as a whole, applied by parts only where their rates differ."""
+    def _apply_muon(
+        self,
+        name: str,
+        gradient: Tensor,
+        lr: float,
+        rewarm: Mapping[int, float] | None,
+        skip: Tensor | None,
+    ) -> None:
+        """A piece of a matrix by Muon: orthogonal as a whole, applied by parts only where rates differ."""
         weight, p = self.parameters[name], self.table[name]
-        gradient = weight.grad
-        assert gradient is not None
-        change = muon_update(gradient, self.exp_avg[name], self.settings.momentum)
+        direction = nesterov(gradient, self.exp_avg[name], self.settings.momentum, skip)
+        whole = self.gather(name, direction) if self.gather else direction
+        change = orthogonal_update(whole)[self.pieces[name].slices]
         decay = self.settings.weight_decay * math.sqrt(p.wd_mult)
         for part in self.parts[name] if rewarm else [Part(0)]:
             rate = lr * math.sqrt(p.lr_mult) * (rewarm or {}).get(part.birth, 1.0)
-            weight[part.place].mul_(1 - rate * decay).sub_(change[part.place], alpha=rate)
+            old = weight[part.place]
+            new = (old * (1 - rate * decay)).sub_(change[part.place], alpha=rate)
+            old.copy_(new if skip is None else torch.where(skip > 0, old, new))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Moments under `exp_avg/<name>` and `exp_avg_sq/<name>`, Muon's momentum under the first."""
         first = {f"exp_avg/{n}": t for n, t in self.exp_avg.items()}
         return first | {f"exp_avg_sq/{n}": t for n, t in self.exp_avg_sq.items()}
+
+    def state_pieces(self) -> dict[str, Piece]:
+        """Which piece of the whole every tensor of `state_dict` is."""
+        return {key: self.pieces[key.partition("/")[2]] for key in self.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -173,10 +225,23 @@ class Optimizer:
             tensor.copy_(state[key])
 
 
-def _parts(parameter: Parameter, units: Mapping[str, np.ndarray], layers: np.ndarray) -> Iterator[Part]:
-    """Split a tensor by the births of its rows, columns and block into as few blocks as there can be."""
+def _ages(births: set[int], update: int, device: torch.device) -> dict[int, Tensor]:
+    """Number of updates with this one since each birth."""
+    return {birth: torch.full((), float(update - birth), device=device) for birth in births}
+
+
+def _parts(
+    parameter: Parameter, piece: Piece, units: Mapping[str, np.ndarray], layers: np.ndarray
+) -> Iterator[Part]:
+    """Split a piece by the births of its rows, columns and block into as few blocks as there can be.
+
+    An empty piece has none.
+    """
+    if not piece.numel:
+        return
     floor = 0 if parameter.layer is None else int(layers[parameter.layer])
-    births = [np.maximum(units[axis], floor) for axis in parameter.axes]
+    cuts = zip(parameter.axes, piece.slices, strict=True)
+    births = [np.maximum(units[axis][cut], floor) for axis, cut in cuts]
     if len(births) == 1:
         births.append(np.zeros(1, births[0].dtype))  # a vector is rows of one column
     for start, stop in _runs(births[0]):

@@ -101,14 +101,14 @@ class TrainState:
     @classmethod
     def around(cls, model: Decoder, recipe: Recipe) -> TrainState:
         """The state before the first step of a model, with an optimizer that remembers nothing."""
-        return cls(model.config, model, Optimizer(model, recipe.optim, {}), SpikeGuard(recipe.guard))
+        return cls(model.config, model, Optimizer.of(model, recipe.optim, {}), SpikeGuard(recipe.guard))
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, recipe: Recipe, device: torch.device) -> TrainState:
         """The state that a verified checkpoint holds. Raises CheckpointError if its tensors do not fit."""
         manifest: Any = checkpoint.manifest
         model = load_model(checkpoint).to(device)
-        optimizer = Optimizer(model, recipe.optim, manifest.births)
+        optimizer = Optimizer.of(model, recipe.optim, manifest.births)
         with _must_fit(checkpoint):
             optimizer.load_state_dict(checkpoint.load(OPTIMIZER_FILE))
         guard = SpikeGuard(recipe.guard)

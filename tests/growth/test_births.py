@@ -68,13 +68,11 @@ def largest_moves(births: Births, now: int) -> list[float]:
     """Largest |change| / lr of new entries in each of the 12 updates after `now`, under a steady gradient."""
     model = Decoder(SECOND).init_weights(0).double()
     optim = OptimTable.model_validate({"lr": 1e-3, "beta2": 0.999, "weight_decay": 0.0, "eps": 1e-30})
-    optimizer = Optimizer(model, optim, births)
+    optimizer = Optimizer.of(model, optim, births)
     moves = []
     for update in range(now + 1, now + 13):
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        for p in model.parameters():
-            p.grad = torch.ones_like(p)
-        optimizer.step(1e-3, update)
+        optimizer.step({n: torch.ones_like(p) for n, p in before.items()}, 1e-3, update)
         new = [before["embedding.weight"][:, 16:] - model.embedding.weight[:, 16:]]
         new += [before[f"blocks.1.{n}"] - p for n, p in model.blocks[1].named_parameters()]  # a new block
         moves.append(max(change.abs().max().item() for change in new) / 1e-3)

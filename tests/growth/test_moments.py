@@ -64,10 +64,8 @@ def test_muons_momentum_follows_the_gradient(operator: str, family: str, tied: b
     growth = plan_growth(c, reachable(c, operator), table(operator=operator))
     momenta = []
     for model, gradient in zip(both_models(growth), both_gradients(growth), strict=True):
-        optimizer = Optimizer(model, MUON, {})
-        for name, p in model.named_parameters():
-            p.grad = gradient[name]
-        optimizer.step(0.0, 1)
+        optimizer = Optimizer.of(model, MUON, {})
+        optimizer.step(gradient, 0.0, 1)
         momenta.append(optimizer.state_dict())
     first = grown_state(growth, momenta[0])
     assert first.keys() == momenta[1].keys()

@@ -50,7 +50,7 @@ class Small:
 def small(family: str, tied: bool, name: str = "adamw") -> Small:
     c = config(family, tied=tied, mup_base_d_model=8, init_std=0.3, logit_mult=0.5)
     model = decoder(c, {n: w.double() for n, w in Decoder(c).init_weights(1).state_dict().items()})
-    optimizer = Optimizer(model, settings(name), {})
+    optimizer = Optimizer.of(model, settings(name), {})
     train(model, optimizer, range(1, BEFORE + 1))
     weights = {n: w.clone() for n, w in model.state_dict().items()}
     moments = {n: m.clone() for n, m in optimizer.state_dict().items()}
@@ -65,7 +65,7 @@ def duplication(c: ModelConfig) -> Growth:
 def large(growth: Growth, source: Small, name: str = "adamw") -> tuple[Decoder, Optimizer]:
     """The duplicated model, its optimizer with the grown state."""
     model = decoder(growth.new, grown(growth, source.weights))
-    optimizer = Optimizer(model, settings(name), {})
+    optimizer = Optimizer.of(model, settings(name), {})
     optimizer.load_state_dict(grown_state(growth, source.moments))
     return model, optimizer
 

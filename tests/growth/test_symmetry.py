@@ -86,7 +86,7 @@ OPTIM = {n: OptimTable.model_validate({"name": n, "lr": 1e-3}) for n in ("adamw"
 def begun(name: str) -> tuple[State, State]:
     """Weights and optimizer state of the small model after some steps."""
     model = decoder(OLD, trained(OLD))
-    optimizer = Optimizer(model, OPTIM[name], {})
+    optimizer = Optimizer.of(model, OPTIM[name], {})
     train(model, optimizer, range(1, 11), data=0)
     return dict(model.state_dict()), optimizer.state_dict()
 
@@ -110,7 +110,7 @@ def test_after_200_steps_equal_copies_are_locked_and_others_have_parted(
     growth = plan_growth(OLD, target, table(operator="clone", **settings))
     weights, state = begun(name)
     model = decoder(growth.new, grown(growth, weights))
-    optimizer = Optimizer(model, OPTIM[name], grow_births(growth, {}, 10))
+    optimizer = Optimizer.of(model, OPTIM[name], grow_births(growth, {}, 10))
     optimizer.load_state_dict(grown_state(growth, state))
     losses = train(model, optimizer, range(11, 211), data=0)
     assert losses[-1] < 0.5 * losses[0]
@@ -131,7 +131,7 @@ def test_copies_in_new_blocks_part_too(operator: str, settings: dict[str, Any], 
     block = next(i for i, layer in enumerate(growth.layers) if layer.new)
     weights, state = begun("adamw")
     model = decoder(growth.new, grown(growth, weights))
-    optimizer = Optimizer(model, OPTIM["adamw"], grow_births(growth, {}, 10))
+    optimizer = Optimizer.of(model, OPTIM["adamw"], grow_births(growth, {}, 10))
     optimizer.load_state_dict(grown_state(growth, state))
     train(model, optimizer, range(11, 211), data=0)
     trained_state = model.state_dict()

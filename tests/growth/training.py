@@ -20,7 +20,8 @@ def train(model: Decoder, optimizer: Optimizer, updates: range, *, data: int | N
         model.zero_grad()
         loss = model.loss(*batch(model.config, seed=update if data is None else data))
         loss.backward()
-        optimizer.step(optimizer.settings.lr, update)
+        grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        optimizer.step(grads, optimizer.settings.lr, update)
         losses.append(loss.item())
     return losses
 

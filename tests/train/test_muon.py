@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from growlm.model.parameters import parameter_table
-from growlm.train.muon import COEFFICIENTS, muon_update, orthogonalized
+from growlm.train.muon import COEFFICIENTS, nesterov, orthogonal_update, orthogonalized
 from growlm.train.optimizer import Optimizer, state_kinds, stored_name
 from growlm.train.supervisor import run
 from tests.train.conftest import MakeRecipe
@@ -20,8 +20,8 @@ from tests.train.test_optimizer import (
     CONFIG,
     YOUNGEST,
     element_births,
+    gradients,
     model_and_optimizer,
-    set_gradients,
 )
 
 SHAPES = [(12, 12), (8, 20), (20, 8), (64, 16)]
@@ -29,6 +29,10 @@ SHAPES = [(12, 12), (8, 20), (20, 8), (64, 16)]
 
 def gaussian(shape: tuple[int, int], seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def muon_update(gradient: Tensor, momentum: Tensor, decay: float) -> Tensor:
+    return orthogonal_update(nesterov(gradient, momentum, decay))
 
 
 def quintic(s: np.ndarray) -> np.ndarray:
@@ -78,12 +82,12 @@ def test_hidden_matrices_go_by_muon_and_everything_else_by_adamw() -> None:
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     momentum = {n: torch.zeros_like(p) for n, p in before.items()}
     for update in range(1, 4):
-        for one, its in ((model, optimizer), (twin, adamw)):
-            set_gradients(one, update)
-            its.step(1e-2, update)
+        grads = gradients(model, update)
+        for its in (optimizer, adamw):
+            its.step(grads, 1e-2, update)
         for name, p in model.named_parameters():
-            if parameter_table(CONFIG)[name].role == "hidden" and p.grad is not None:
-                change = muon_update(p.grad, momentum[name], 0.95)
+            if parameter_table(CONFIG)[name].role == "hidden":
+                change = muon_update(grads[name], momentum[name], 0.95)
                 before[name].mul_(1 - 1e-2 * 0.1).sub_(change, alpha=1e-2)
                 torch.testing.assert_close(p.detach(), before[name], msg=name)
             else:
@@ -94,12 +98,10 @@ def test_multipliers_enter_by_their_square_root() -> None:
     config = CONFIG.with_(mup_base_d_model=3)  # m = 4
     model, optimizer = model_and_optimizer(config, {}, name="muon", weight_decay=0.3)
     name = "blocks.0.mlp.up_proj.weight"
-    set_gradients(model, 1)
-    weight = model.get_parameter(name)
-    gradient, old = weight.grad, weight.detach().clone()
-    assert gradient is not None
-    optimizer.step(1e-2, 1)
-    expected = old * (1 - 1e-2 * 0.3) - 1e-2 / 2 * muon_update(gradient, torch.zeros_like(old), 0.95)
+    weight, grads = model.get_parameter(name), gradients(model, 1)
+    old = weight.detach().clone()
+    optimizer.step(grads, 1e-2, 1)
+    expected = old * (1 - 1e-2 * 0.3) - 1e-2 / 2 * muon_update(grads[name], torch.zeros_like(old), 0.95)
     torch.testing.assert_close(weight.detach(), expected)
 
 
@@ -108,8 +110,7 @@ def test_a_rewarm_slows_the_new_part_and_nothing_else() -> None:
     for rewarm in (None, {YOUNGEST: 0.25}):
         model, optimizer = model_and_optimizer(CONFIG, BIRTHS, name="muon", weight_decay=0.0)
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        set_gradients(model, 6)
-        optimizer.step(1e-2, 6, rewarm)
+        optimizer.step(gradients(model, 6), 1e-2, 6, rewarm)
         moved.append({n: (p.detach() - before[n]).numpy() for n, p in model.named_parameters()})
     for name, full in moved[0].items():
         new = element_births(name, CONFIG, BIRTHS) == YOUNGEST
@@ -120,13 +121,12 @@ def test_a_rewarm_slows_the_new_part_and_nothing_else() -> None:
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_a_saved_state_tells_whose_it_is(name: str) -> None:
     model, optimizer = model_and_optimizer(CONFIG, {}, name=name)
-    set_gradients(model, 1)
-    optimizer.step(1e-2, 1)
+    optimizer.step(gradients(model, 1), 1e-2, 1)
     state = optimizer.state_dict()
     whose = stored_name(state)
     kinds = {f"{kind}/{p.name}" for p in optimizer.table.values() for kind in state_kinds(p, whose)}
     assert state.keys() == kinds
-    other = Optimizer(model, optimizer.settings, {})
+    other = Optimizer.of(model, optimizer.settings, {})
     other.load_state_dict(state)
     assert all(torch.equal(tensor, other.state_dict()[key]) for key, tensor in state.items())
 

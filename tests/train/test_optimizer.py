@@ -39,13 +39,13 @@ def model_and_optimizer(
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1)  # so that gains, biases and matrices all show a decay
-    return model, Optimizer(model, settings(**values), births)
+    return model, Optimizer.of(model, settings(**values), births)
 
 
-def set_gradients(model: Decoder, update: int, size: float = 1.0) -> None:
+def gradients(model: Decoder, update: int) -> dict[str, Tensor]:
+    """Random ones, a function of the update."""
     generator = torch.Generator().manual_seed(update)
-    for p in model.parameters():
-        p.grad = torch.randn(p.shape, generator=generator) * size
+    return {n: torch.randn(p.shape, generator=generator) for n, p in model.named_parameters()}
 
 
 def element_births(name: str, config: ModelConfig, births: Births) -> np.ndarray:
@@ -94,9 +94,9 @@ def test_every_element_follows_its_own_clock_and_multipliers(family: str, base: 
     model, optimizer = model_and_optimizer(config, BIRTHS, eps=1e-2)
     reference = Reference(model, BIRTHS, optimizer.settings)
     for update in range(YOUNGEST + 1, YOUNGEST + 13):
-        set_gradients(model, update)
-        optimizer.step(1e-2, update)
-        reference.step(1e-2, update, {n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+        grads = gradients(model, update)
+        optimizer.step(grads, 1e-2, update)
+        reference.step(1e-2, update, grads)
     for name, p in model.named_parameters():
         np.testing.assert_allclose(p.detach().numpy(), reference.weights[name], rtol=2e-6, atol=1e-7)
         np.testing.assert_allclose(optimizer.exp_avg[name].numpy(), reference.m[name], rtol=1e-5, atol=1e-7)
@@ -115,9 +115,10 @@ def test_without_births_it_is_torchs_fused_adamw_bit_for_bit() -> None:
         fused=True,
     )
     for update in range(1, 30):
-        for one in (model, twin):
-            set_gradients(one, update)
-        optimizer.step(1e-2, update)
+        grads = gradients(model, update)
+        for name, p in twin.named_parameters():
+            p.grad = grads[name]
+        optimizer.step(grads, 1e-2, update)
         theirs.step()
     for name, p in model.named_parameters():
         other = twin.get_parameter(name)
@@ -131,9 +132,8 @@ def test_a_tensor_without_births_is_not_touched_by_the_parts_of_others() -> None
     model, optimizer = model_and_optimizer(CONFIG, births)
     twin, whole = model_and_optimizer(CONFIG, {})
     for update in range(6, 20):
-        for one, its in ((model, optimizer), (twin, whole)):
-            set_gradients(one, update)
-            its.step(1e-2, update)
+        for its in (optimizer, whole):
+            its.step(gradients(model, update), 1e-2, update)
     for name, p in model.named_parameters():
         assert torch.equal(p, twin.get_parameter(name)) is ("ffn" not in parameter_table(CONFIG)[name].axes)
 
@@ -144,10 +144,9 @@ def largest_moves(births: Births, gradient: Callable[[int, Tensor], Tensor]) -> 
     weight = model.get_parameter("blocks.0.mlp.up_proj.weight")
     moves = []
     for update in range(1001, 1021):
-        for p in model.parameters():
-            p.grad = gradient(update, p)
         before = weight.detach().clone()
-        optimizer.step(1e-3, update)
+        grads = {n: gradient(update, p) for n, p in model.named_parameters()}
+        optimizer.step(grads, 1e-3, update)
         moves.append((weight.detach() - before)[10:].abs().max().item() / 1e-3)
     return moves
 
@@ -174,10 +173,9 @@ def test_parts_become_whole_with_the_same_bits() -> None:
     twin, parted = model_and_optimizer(config, births, beta2=0.5, beta1=0.5)
     nobody = {10**9: 0.5}  # a factor for a birth that does not exist: keeps the parts, changes nothing
     for update in range(4, optimizer.mature + 12):
-        for one in (model, twin):
-            set_gradients(one, update)
-        optimizer.step(1e-2, update)
-        parted.step(1e-2, update, nobody)
+        grads = gradients(model, update)
+        optimizer.step(grads, 1e-2, update)
+        parted.step(grads, 1e-2, update, nobody)
         whole = len(optimizer._current_parts("norm.weight", update, None)) == 1
         assert whole is (update >= 3 + optimizer.mature)
         for name, p in model.named_parameters():
@@ -190,8 +188,7 @@ def test_a_rewarm_slows_the_new_part_and_nothing_else() -> None:
     for rewarm in (None, {5: 0.25}):
         model, optimizer = model_and_optimizer(CONFIG, BIRTHS, weight_decay=0.0)
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
-        set_gradients(model, 6)
-        optimizer.step(1e-2, 6, rewarm)
+        optimizer.step(gradients(model, 6), 1e-2, 6, rewarm)
         moved.append({n: (p.detach() - before[n]).numpy() for n, p in model.named_parameters()})
     for name, full in moved[0].items():
         new = element_births(name, CONFIG, BIRTHS) == 5
@@ -203,9 +200,7 @@ def test_a_rewarm_slows_the_new_part_and_nothing_else() -> None:
 def test_decay_only_where_the_table_says(family: str) -> None:
     model, optimizer = model_and_optimizer(CONFIG.with_(family=family), {})
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
-    optimizer.step(0.5, 1)
+    optimizer.step({n: torch.zeros_like(p) for n, p in before.items()}, 0.5, 1)
     for name, p in model.named_parameters():
         vector = "norm" in name or name.endswith("bias")
         assert torch.equal(p, before[name] if vector else before[name] * (1 - 0.5 * 0.1)), name
@@ -213,8 +208,7 @@ def test_decay_only_where_the_table_says(family: str) -> None:
 
 def test_state_round_trips() -> None:
     model, optimizer = model_and_optimizer(CONFIG, BIRTHS)
-    set_gradients(model, 6)
-    optimizer.step(1e-2, 6)
+    optimizer.step(gradients(model, 6), 1e-2, 6)
     _, other = model_and_optimizer(CONFIG, BIRTHS)
     other.load_state_dict(optimizer.state_dict())
     for key, tensor in optimizer.state_dict().items():
