@@ -19,6 +19,7 @@ from growlm.plan.flops import flops_per_token
 from growlm.plan.progress import remaining_flops
 from growlm.testing.faults import fault_point
 from growlm.train.console import status_line
+from growlm.train.guard import decide
 from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import DTYPES, Session, memory_bytes
 from growlm.train.state import TrainState
@@ -64,7 +65,8 @@ def step(session: Session, state: TrainState, started: float) -> None:
     lr = learning_rate(recipe, p.stage, p.stage_step)
     loss, norm = forward_backward(session, state)
     grad_norm = norm.item()
-    reason = state.guard.judge(loss, grad_norm, p.stage_step)
+    skip = decide(torch.tensor(loss, device=norm.device), norm, state.guard.limits(p.stage_step))
+    reason = state.guard.take(loss, grad_norm, bool(skip), p.stage_step)
     if reason is None:
         clip_grads_with_norm_(state.model.parameters(), recipe.optim.grad_clip, norm)
         p.updates += 1
