@@ -263,8 +263,8 @@ class Decoder(nn.Module):
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
 
     def forward(self, x: Tensor, trace: list[Tensor] | None = None) -> Tensor:
-        """Tokens (B, T), or the stream from the part before, to the final hidden states (B, T, D), or the
-        stream for the part behind; `trace` collects the stream after each block."""
+        """Tokens (B, T), or the stream from the part before, to the final hidden states, or the stream for the
+        part behind, all in the layout of the stream, (B, T, D); `trace` collects it after each block."""
         if self.first:
             x = self.embed(x)
         for layer in self.layers:
@@ -273,23 +273,23 @@ class Decoder(nn.Module):
                 trace.append(x)
         if self.norm is None:
             return x
-        return self.split.enter(self.norm(x, None if self.masks is None else self.masks.d_model))
+        return self.norm(x, None if self.masks is None else self.masks.d_model)
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross entropy in nats of targets (B, T) given tokens (B, T)."""
         return self.head_loss(self(tokens), targets)
 
     def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross entropy in nats of targets (B, T) given final hidden states (B, T, D)."""
+        """Mean cross entropy in nats of targets (B, T) given what `forward` makes of their tokens."""
         mult, bias = self.config.logit_mult, None if self.masks is None else self.masks.logit_bias
-        flat = hidden.flatten(0, 1)  # B*T D
+        flat = self.split.enter(hidden).flatten(0, 1)  # B*T D
         return self.split.cross_entropy(flat, self.head, targets.flatten(), mult=mult, bias=bias)
 
     def logits(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
         """Logits (B, T, V) in fp32 or wider. For evaluation and sampling, not for training."""
         return self.head_logits(self(tokens, trace))
 
-    def head_logits(self, hidden: Tensor) -> Tensor:
-        """Logits (B, T, V), fp32 or wider, of final hidden states (B, T, D)."""
+    def head_logits(self, hidden: Tensor, start: int = 0) -> Tensor:
+        """Logits of positions `start` on, (B, T - start, V), of what `forward` makes of tokens (B, T)."""
         bias = None if self.masks is None else self.masks.logit_bias
-        return self.split.logits(hidden, self.head, self.config.logit_mult, bias)
+        return self.split.logits(self.split.enter(hidden)[:, start:], self.head, self.config.logit_mult, bias)

@@ -28,10 +28,11 @@ def cross_entropy(
 
 def head_logits(hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
     """Logits (N, V) in fp32 or wider."""
-    return _widened(hidden @ weight.to(hidden.dtype).T, mult, bias)
+    return widened(hidden @ weight.to(hidden.dtype).T, mult, bias)
 
 
-def _widened(logits: Tensor, mult: float, bias: Tensor | None) -> Tensor:
+def widened(logits: Tensor, mult: float, bias: Tensor | None) -> Tensor:
+    """mult * logits + bias, in fp32 or wider."""
     wide = logits.to(_wide(logits.dtype))
     if mult != 1.0:
         wide = wide * mult
@@ -82,7 +83,7 @@ def _losses_then_gradients(logits: Tensor, targets: Tensor, mult: float, bias: T
     rows = N if logits.is_cuda else max(1, CACHED_ELEMENTS // V)
     total = torch.zeros((), dtype=_wide(logits.dtype), device=logits.device)
     for part, y in zip(logits.split(rows), targets.split(rows), strict=True):
-        wide = _widened(part, mult, bias)
+        wide = widened(part, mult, bias)
         p = torch.softmax(wide, dim=-1)
         log_sum = wide.amax(1) - p.amax(1).log()  # the largest p is at least 1/V: nothing underflows
         total += (log_sum - wide.gather(1, y).squeeze(1)).sum()

@@ -1,0 +1,5 @@
+from growlm.model.decoder import Decoder
+
+
+def compile_blocks(part: Decoder) -> None:
+    pass

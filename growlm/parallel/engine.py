@@ -1,0 +1,242 @@
+"""The model of a stage over all ranks of its layout: what the training loop works with.
+
+The one order in which the parallelisms are put together:
+
+    1. the table is cut: layers by pipeline, heads, hidden units and vocabulary by tensor parallelism
+    2. blocks recompute their activations     (inside what is compiled, so that both see the same graph)
+    3. blocks are compiled                    (inside what is sharded: FSDP's hooks stay outside the graph)
+    4. blocks, then the rest, are sharded     (rows of the local tensors, over data-parallel ranks)
+    5. parts become stages of the pipeline
+
+Each rank holds a rectangle of every tensor (growlm/plan/pieces.py). One process is the layout of one rank: the
+same code, and no communication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from growlm.model.decoder import Decoder
+from growlm.model.masks import Ramp
+from growlm.model.parameters import parameter_table
+from growlm.model.split import WHOLE, Split
+from growlm.parallel.compile import compile_blocks
+from growlm.parallel.mesh import Mesh
+from growlm.parallel.pipeline import Pipeline
+from growlm.parallel.recompute import recompute
+from growlm.parallel.sharding import before_backward, release, shard
+from growlm.parallel.tensor import TensorParallel
+from growlm.parallel.tree import TreeSum, sum_over_ranks
+from growlm.plan.layout import Layout, is_owner, pieces_of
+from growlm.plan.pieces import Piece
+from growlm.recipe.shape import ModelConfig
+
+
+class Engine:
+    """A model laid out over ranks; its parameters are empty until `fill`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        layout: Layout,
+        rank: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        micro_batches: int,
+        *,
+        deterministic: bool = False,
+    ) -> None:
+        """`micro_batches`: of one step, on this rank. Every rank must call this at the same time."""
+        self.config, self.layout, self.device = config, layout, device
+        self.micro_batches, self.deterministic = micro_batches, deterministic
+        self.mesh = Mesh.of(layout, rank, device.type)
+        self.split = _split(self.mesh)
+        self.parts = [self._build(layers, dtype) for layers in layout.parts(config, self.mesh.place.pp)]
+        self.pipeline = Pipeline(self.parts, self.mesh, micro_batches) if layout.pp > 1 else None
+        self._parameters = {n: p for part in self.parts for n, p in part.named_parameters()}
+        self.pieces: dict[str, Piece] = pieces_of(config, layout, rank)
+        self.parameters: dict[str, Tensor] = {n: _local(self._parameters[n]) for n in self.pieces}
+        self._owned = [n for n in self.pieces if is_owner(config, layout, n, rank)]
+
+    @property
+    def model(self) -> Decoder:
+        """The model, where one rank has all of it."""
+        (part,) = self.parts
+        return part
+
+    @torch.no_grad()
+    def fill(self, read: Callable[[str, Piece], Tensor]) -> None:
+        """Give every parameter its values; `read` gives a piece of a tensor."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(read(name, self.pieces[name]))
+
+    def set_mask(self, ramp: Ramp | None, value: float) -> None:
+        """Put the new units of a growth behind `value`; None or 1 removes every mask."""
+        for part in self.parts:
+            part.set_mask(ramp, value)
+
+    def forward_backward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the mean loss over the batch, of which (B, T) is this rank's share, by micro-batches.
+
+        Returns the loss and the norm of the gradient, over all ranks, as fp64 scalars; nothing waits for them.
+        """
+        if self.deterministic:
+            share = self._in_a_tree(tokens, targets)
+        elif self.pipeline:
+            share = self.pipeline.forward_backward(tokens, targets) / self.layout.dp
+        else:
+            share = self._in_sequence(tokens, targets) / self.layout.dp
+        self._share_gradients()
+        if self.split.rank != 0:
+            share = torch.zeros_like(share)
+        squares = self._squares()
+        both = torch.stack((share.double(), squares))
+        if self.layout.world > 1:
+            dist.all_reduce(both)
+        return both[0], both[1].sqrt()
+
+    @property
+    def grads(self) -> dict[str, Tensor]:
+        """The gradients of this rank's pieces."""
+        grads = {name: self._parameters[name].grad for name in self.pieces}
+        return {name: _local(grad) for name, grad in grads.items() if grad is not None}
+
+    def zero_grad(self) -> None:
+        """Let go of all gradients."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def validate(self, tokens: Tensor, targets: Tensor, rows: int) -> float:
+        """Mean loss of (B, T), computed `rows` sequences at a time, spread over data-parallel ranks."""
+        batches = list(zip(tokens.split(rows), targets.split(rows), strict=True))
+        dp, rank = self.layout.dp, self.mesh.dp_rank
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for start in range(0, len(batches), dp):  # ranks without a batch of their own repeat the first
+            x, y = batches[start + rank] if start + rank < len(batches) else batches[0]
+            loss = self._forward(x, lambda part, hidden, y=y: part.head_loss(hidden, y)[None])
+            total += loss[0].double() * (len(x) if start + rank < len(batches) else 0)
+        self._release()
+        if dp > 1:
+            dist.all_reduce(total)
+            total /= self.layout.tp * self.layout.pp
+        return total.item() / len(tokens)
+
+    @torch.no_grad()
+    def next_logits(self, tokens: Tensor) -> Tensor:
+        """Logits (V) behind the last of tokens (1, T), on every rank."""
+        last = tokens.shape[1] - 1
+        if self.layout.sequence_parallel:  # positions are divided; what comes behind changes nothing
+            tokens = torch.nn.functional.pad(tokens, (0, -tokens.shape[1] % self.layout.tp))
+        logits = self._forward(tokens, lambda part, hidden: part.head_logits(hidden, last)[0, 0])
+        self._release()
+        return logits
+
+    def _build(self, layers: range, dtype: torch.dtype) -> Decoder:
+        with torch.device("meta"):
+            part = Decoder(self.config, layers, self.split)
+        part.compute_dtype = dtype
+        if self.layout.recompute != "none":
+            recompute(part, self.layout)
+        if self.layout.compile:
+            compile_blocks(part)
+        if self._sharded:
+            shard(part, self.mesh.data, self.layout, dtype)
+        return part.to_empty(device=self.device)
+
+    @property
+    def _sharded(self) -> bool:
+        return self.layout.dp > 1 and not self.deterministic
+
+    def _forward(self, tokens: Tensor, finish: Callable[[Decoder, Tensor], Tensor]) -> Tensor:
+        if self.pipeline:
+            return self.pipeline.relay(tokens, finish)
+        return finish(self.model, self.model(tokens))
+
+    def _in_sequence(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """One micro-batch after the other; autograd adds their gradients up."""
+        part, pieces = self.model, self.micro_batches
+        total = torch.zeros((), device=self.device)
+        batches = zip(tokens.chunk(pieces), targets.chunk(pieces), strict=True)
+        for i, (x, y) in enumerate(batches):
+            if self._sharded:
+                before_backward(part, self.layout, last=i + 1 == pieces)
+            loss = part.loss(x, y) / pieces
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _in_a_tree(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Each micro-batch by itself, summed with those of the other ranks and the ones before in a tree."""
+        leaves, part, dp = TreeSum(), self.model, self.layout.dp
+        for x, y in zip(tokens.chunk(self.micro_batches), targets.chunk(self.micro_batches), strict=True):
+            loss = part.loss(x, y)
+            loss.backward()
+            flat = torch.cat([loss.detach().reshape(1), *(g.reshape(-1) for g in self.grads.values())])
+            self.zero_grad()
+            leaves.add(sum_over_ranks(flat, self.mesh.group("replica")) if dp > 1 else flat)
+        flat = leaves.total().div_(self.micro_batches * dp)
+        sizes = [parameter.numel() for parameter in self._parameters.values()]
+        loss, *grads = flat.split([1, *sizes])
+        for parameter, grad in zip(self._parameters.values(), grads, strict=True):
+            parameter.grad = grad.view_as(parameter)
+        return loss[0] if self.mesh.rank == 0 else torch.zeros_like(loss[0])
+
+    def _share_gradients(self) -> None:
+        """Add up the gradients of what several ranks hold and each has only seen a part of."""
+        grads, table = self.grads, parameter_table(self.config)
+        if isinstance(self.split, TensorParallel):
+            _all_reduce(
+                [g for n, g in grads.items() if self.split.sums_over_ranks(table[n])], self.split.group
+            )
+        if self.layout.pp > 1 and self.config.tied and "embedding.weight" in grads:
+            first, last = self.mesh.peer(0), self.mesh.peer(self.layout.pp - 1)
+            _exchange(grads["embedding.weight"], last if self.mesh.rank == first else first)
+
+    def _squares(self) -> Tensor:
+        """The sum of squares of the gradients that this rank counts, fp64."""
+        grads = self.grads
+        owned = [grads[n] for n in self._owned if grads[n].numel()]
+        if not owned:
+            return torch.zeros((), dtype=torch.float64, device=self.device)
+        return torch.stack(torch._foreach_norm(owned)).double().square().sum()
+
+    def _release(self) -> None:
+        if self._sharded:
+            for part in self.parts:
+                release(part)
+
+
+def _split(mesh: Mesh) -> Split:
+    if mesh.layout.tp == 1:
+        return WHOLE
+    return TensorParallel(mesh.group("tp"), sequence_parallel=mesh.layout.sequence_parallel)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """A rank's own piece, sharing its memory."""
+    with torch.no_grad():
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+
+
+def _all_reduce(tensors: list[Tensor], group: dist.ProcessGroup) -> None:
+    """Sum tensors over a group in one go, in place."""
+    if tensors:
+        flat = torch.cat([t.reshape(-1) for t in tensors])
+        dist.all_reduce(flat, group=group)
+        for tensor, summed in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
+
+
+def _exchange(grad: Tensor, peer: int) -> None:
+    """Add the gradient of the same piece on another rank, in place; both do."""
+    other = torch.empty_like(grad)
+    ops = [dist.P2POp(dist.isend, grad.contiguous(), peer), dist.P2POp(dist.irecv, other, peer)]
+    for work in dist.batch_isend_irecv(ops):
+        work.wait()
+    grad.add_(other)
