@@ -21,3 +21,14 @@ def flops_per_token(config: ModelConfig, seq_len: int) -> float:
     """Forward and backward FLOPs per trained token at context `seq_len`."""
     attention = 12 * config.n_layers * config.n_heads * config.head_dim * seq_len
     return 6.0 * matmul_parameters(config) + attention
+
+
+def block_flops(config: ModelConfig, seq_len: int) -> float:
+    """The share of one block in `flops_per_token`."""
+    hidden = sum(p.numel for p in parameter_table(config).values() if p.layer == 0 and p.role == "hidden")
+    return 6.0 * hidden + 12 * config.n_heads * config.head_dim * seq_len
+
+
+def head_flops(config: ModelConfig) -> float:
+    """The share of the output head in `flops_per_token`."""
+    return 6.0 * config.vocab_size * config.d_model

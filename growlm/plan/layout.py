@@ -118,10 +118,18 @@ def holds(parameter: Parameter, config: ModelConfig, layers: range, *, first: bo
 def pieces_of(config: ModelConfig, layout: Layout, rank: int) -> dict[str, Piece]:
     """What a rank holds of every parameter that is on its pipeline stage, in the order of the table."""
     place = layout.place(rank)
-    total = layout.pp * layout.interleave
-    runs = [(k * layout.pp + place.pp, run) for k, run in enumerate(layout.parts(config, place.pp))]
     return {
         name: piece_of(p, tp=(place.tp, layout.tp), shard=(place.shard, layout.shards))
+        for name, p in parameters_of(config, layout, place.pp).items()
+    }
+
+
+def parameters_of(config: ModelConfig, layout: Layout, pp: int) -> dict[str, Parameter]:
+    """The parameters on a pipeline rank, in the order of the table."""
+    total = layout.pp * layout.interleave
+    runs = [(k * layout.pp + pp, run) for k, run in enumerate(layout.parts(config, pp))]
+    return {
+        name: p
         for name, p in parameter_table(config).items()
         if any(holds(p, config, run, first=k == 0, last=k == total - 1) for k, run in runs)
     }
