@@ -169,6 +169,7 @@ class Optimizer:
         ages = _ages({part.birth for _, part in items}, update, self.parameters[items[0][0]].device)
         stores = (self.parameters, self.exp_avg, self.exp_avg_sq)
         tensors = [[part.take(store[n]) for n, part in items] for store in stores]
+        # Not torch.optim's function around it: that raises every count by a kernel, so none could be shared.
         torch.ops.aten._fused_adamw_(
             tensors[0],
             [part.take(grads[n]) for n, part in items],
