@@ -1,7 +1,21 @@
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# torch's store looks up the names of those who connect; an answer that is lost costs 1 s, not 5
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
 
+import pytest
 import torch
 
+from growlm.testing.ranks import Ranks
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Ranks]:
+    """Four ranks, forked once, that every distributed test shares."""
+    heavy = ("torch.distributed.fsdp", "torch.distributed.pipelining", "growlm.parallel.world")
+    with Ranks(4, preload=heavy) as ranks:
+        yield ranks

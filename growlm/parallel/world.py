@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import Store, _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
 from growlm import errors
@@ -43,6 +43,11 @@ class World:
     device: torch.device
     agreed: bool = False
     """Whether the ranks end in one common error, and so are still in step with one another."""
+
+    @classmethod
+    def alone(cls, device: torch.device) -> World:
+        """A world of one process."""
+        return cls(0, 1, 0, device)
 
     @property
     def main(self) -> bool:
@@ -118,6 +123,11 @@ class World:
             )
             self._end(None, _describe(error), "")
 
+    def common(self, error: GrowLMError) -> GrowLMError:
+        """What this rank raises where all ranks end in the same error: rank 0 has the word."""
+        self.agreed = True
+        return error if self.main else Elsewhere(error.exit_code)
+
     def _end(self, own: Exception | None, told: dict[str, Any], rank: str) -> NoReturn:
         """Raise one error on all ranks: as it is where rank 0 itself failed, else as it was told."""
         self.agreed = True
@@ -144,10 +154,19 @@ def join(device: Literal["auto", "cpu", "cuda"], timeout: float = 1800.0) -> Ite
     if size == 1:
         yield world
         return
-    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     store = _meet(rank, size, timeout)
-    bound = where if where.type == "cuda" else None
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=NEVER, device_id=bound)
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=timeout),
+            device_id=where if where.type == "cuda" else None,
+        )
+    except RuntimeError as error:  # of gloo; those of the store are RuntimeErrors as well
+        raise _not_met(rank, str(error)) from error
+    _set_pg_timeout(NEVER)
     in_step = False
     try:
         yield world
@@ -243,13 +262,15 @@ def _meet(rank: int, size: int, timeout: float) -> Store:
             why="another program, or another run, listens there",
             fix=f"set MASTER_PORT to another port (torchrun --master-port), such as {_free_port()}",
         )
-    joined = next((w for w in why.split() if w.endswith(f"/{size}")), "")
-    raise RankError(
-        f"only {joined.partition('/')[0]} of {size} ranks came within {timeout:.0f} s"
-        if joined
-        else "the ranks could not meet",
-        where=f"{address}:{port}",
-        why=why,
+    joined = next((w.partition("/")[0] for w in why.split() if w.endswith(f"/{size}")), "")
+    raise _not_met(rank, why, f"only {joined} of {size} ranks came within {timeout:.0f} s" if joined else "")
+
+
+def _not_met(rank: int, why: str, what: str = "") -> RankError:
+    return RankError(
+        what or f"rank {rank} lost the other ranks before the start",
+        where=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
+        why=why.splitlines()[0],
         fix="look at the output of the other ranks; a slow start needs a longer timeouts.setup",
     )
 
