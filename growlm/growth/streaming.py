@@ -60,7 +60,8 @@ class Layerwise:
 
     def block(self, layer: int, x: Tensor) -> Tensor:
         """The stream behind a block, (B, T, D) -> (B, T, D)."""
-        return self._call(self._model.blocks[layer], f"blocks.{layer}", x, self._masks)
+        gate = None if self._masks is None else self._masks.gate(layer)
+        return self._call(self._model.blocks[layer], f"blocks.{layer}", x, self._masks, gate)
 
     def norm(self, x: Tensor) -> Tensor:
         """The final norm, (B, T, D) -> (B, T, D)."""

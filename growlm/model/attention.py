@@ -35,8 +35,13 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return torch.bmm(torch.softmax(scores, dim=-1), values).view(B, H, T, E)
 
 
-@lru_cache(maxsize=8)
+@torch.compiler.assume_constant_result
 def _causal_bias(T: int, group: int, dtype: torch.dtype) -> Tensor:
     """-inf above the diagonal, (group * T, T)."""
+    return _cached_causal_bias(T, group, dtype)
+
+
+@lru_cache(maxsize=8)
+def _cached_causal_bias(T: int, group: int, dtype: torch.dtype) -> Tensor:
     bias = torch.full((T, T), float("-inf"), dtype=dtype).triu_(1)
     return bias.repeat(group, 1)

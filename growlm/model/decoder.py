@@ -183,13 +183,11 @@ class Block(nn.Module):
         self.attn = Attention(table, f"{name}.attn", config, split)
         self.mlp_norm = Norm(table, f"{name}.mlp_norm", family.norm, config.norm_eps)
         self.mlp = Mlp(table, f"{name}.mlp", family.activation, split)
-        self.layer, self.parallel = layer, family.parallel
+        self.parallel = family.parallel
 
-    def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        d_model = ffn = gate = None
-        if masks is not None:
-            d_model, ffn, gate = masks.d_model, masks.ffn, masks.gate(self.layer)
+    def forward(self, x: Tensor, masks: Masks | None, gate: Tensor | None) -> Tensor:
+        """(B, T, D) -> (B, T, D). Nothing here tells blocks apart: they share one compiled graph."""
+        d_model, ffn = (None, None) if masks is None else (masks.d_model, masks.ffn)
         branch = self.attn(self.attn_norm(x, d_model), masks)
         y = x + (branch if gate is None else branch * gate)
         branch = self.mlp(self.mlp_norm(x if self.parallel else y, d_model), ffn)
@@ -263,12 +261,12 @@ class Decoder(nn.Module):
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
 
     def forward(self, x: Tensor, trace: list[Tensor] | None = None) -> Tensor:
-        """Tokens (B, T), or the stream from the part before, to the final hidden states, or the stream for the
-        part behind, all in the layout of the stream, (B, T, D); `trace` collects it after each block."""
+        """Tokens (B, T), or the stream from the part before, to the final hidden states, or the stream for
+        the part behind, all in the layout of the stream, (B, T, D); `trace` collects it after each block."""
         if self.first:
             x = self.embed(x)
         for layer in self.layers:
-            x = self.blocks[layer](x, self.masks)
+            x = self.blocks[layer](x, self.masks, None if self.masks is None else self.masks.gate(layer))
             if trace is not None:
                 trace.append(x)
         if self.norm is None:
@@ -288,6 +286,10 @@ class Decoder(nn.Module):
     def logits(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
         """Logits (B, T, V) in fp32 or wider. For evaluation and sampling, not for training."""
         return self.head_logits(self(tokens, trace))
+
+    def next_logits(self, tokens: Tensor) -> Tensor:
+        """Logits (V) behind the last of tokens (1, T)."""
+        return self.head_logits(self(tokens), tokens.shape[1] - 1)[0, 0]
 
     def head_logits(self, hidden: Tensor, start: int = 0) -> Tensor:
         """Logits of positions `start` on, (B, T - start, V), of what `forward` makes of tokens (B, T)."""

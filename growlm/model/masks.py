@@ -50,7 +50,11 @@ class Ramp:
 
 
 class Masks:
-    """A ramp at one value, as tensors ready for the forward pass: of one of the ranks that split the axes."""
+    """A ramp at one value, as tensors ready for the forward pass: of one of the ranks that split the axes.
+
+    They are made on the device: copies would wait for it, in every step. The value itself is a tensor, too:
+    a compiled block would take a number for a constant.
+    """
 
     def __init__(
         self,
@@ -63,10 +67,10 @@ class Masks:
         def vector(key: str, new: float, old: float, *, axis: str | None = None) -> Tensor | None:
             if not ramp.axes.get(key):
                 return None
-            mask = torch.full((sizes[axis or key],), old, dtype=torch.float64)
+            mask = torch.full((sizes[axis or key],), old, dtype=torch.float64, device=device)
             for start, stop in ramp.axes[key]:
                 mask[start:stop] = new
-            return mask.to(device)
+            return mask
 
         def local(mask: Tensor | None) -> Tensor | None:
             return mask if mask is None else mask.chunk(split[1])[split[0]]
@@ -81,7 +85,8 @@ class Masks:
         self.ffn = local(vector("ffn", value, 1.0))
         self.logit_bias = local(vector("vocab", math.log(value) if value > 0 else -math.inf, 0.0))
         self.layers = frozenset(ramp.layers)
+        self._gate = torch.full((), value, dtype=torch.float64, device=device)
 
-    def gate(self, layer: int) -> float | None:
-        """Factor on the branches of a block; None for 1."""
-        return self.value if layer in self.layers else None
+    def gate(self, layer: int) -> Tensor | None:
+        """Factor on the branches of a block, a scalar; None for 1."""
+        return self._gate if layer in self.layers else None

@@ -20,11 +20,21 @@ from growlm.recipe.families import Family
 from growlm.recipe.shape import ModelConfig
 
 
-@lru_cache(maxsize=16)
+@torch.compiler.assume_constant_result
 def rotary_tables(
     config: ModelConfig, position: str, length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """cos and sin for queries, then for keys; each (T, R), computed in fp64 and kept in `dtype`."""
+    """cos and sin for queries, then for keys; each (T, R), computed in fp64 and kept in `dtype`.
+
+    Compiled code holds them as constants.
+    """
+    return _rotary_tables(config, position, length, device, dtype)
+
+
+@lru_cache(maxsize=16)
+def _rotary_tables(
+    config: ModelConfig, position: str, length: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     exponents = torch.tensor(config.rotary_exponents, dtype=torch.float64)
     n = torch.arange(length, dtype=torch.float64)
     angle = torch.outer(n, _frequencies(config, exponents)).repeat(1, 2)
@@ -55,6 +65,12 @@ def _frequencies(config: ModelConfig, exponents: Tensor) -> Tensor:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the first R of heads (B, H, T, E) by tables (T, R), in their precision, back in x's dtype."""
+    if torch.compiler.is_compiling():  # which fuses the plain form, and the conversions, into one kernel
+        R = cos.shape[-1]
+        wide = x[..., :R].to(cos.dtype)
+        swapped = torch.cat((-wide[..., R // 2 :], wide[..., : R // 2]), dim=-1)
+        turned = (wide * cos + swapped * sin).to(x.dtype)
+        return torch.cat((turned, x[..., R:]), dim=-1)
     return _Rotation.apply(x, cos, sin)  # type: ignore[return-value]
 
 
