@@ -128,8 +128,8 @@ class LayoutTable(_Table):
     )
     recompute: Literal["none", "selective", "full"] = Field(
         "none",
-        description="What the backward pass makes again: nothing, all but matrix products and attention, or "
-        "whole blocks.",
+        description="What the backward pass makes again: nothing, all but attention and every second matrix "
+        "product, or whole blocks.",
     )
     recompute_every: int = Field(1, gt=0, description="Of every so many blocks, the first recomputes.")
     compile: bool = Field(False, description="Compile every block with torch.compile.")
@@ -292,7 +292,7 @@ class BudgetTable(_Table):
 
     price_per_hour: float | None = Field(None, ge=0, description="Price of this machine per hour.")
     currency: str = Field("USD", description="Unit of the price.")
-    max_cost: float | None = Field(None, gt=0, description="Save and stop (exit 75) at this cost.")
+    max_cost: float | None = Field(None, gt=0, description="Save and stop (exit 79) at this cost.")
 
 
 class Recipe(_Table):
