@@ -31,6 +31,8 @@ def train(
     from growlm.train.supervisor import run as train_run
 
     outcome = train_run(loaded, run or Path("runs") / loaded.name, accept_changes=accept_changes)
+    if outcome.rank != 0:
+        return
     if as_json:
         typer.echo(json.dumps({"run": str(outcome.folder), "step": outcome.step}))
     else:

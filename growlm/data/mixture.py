@@ -45,9 +45,9 @@ class Draw:
     unit: np.ndarray
     """(B, units) number of each unit in the source's stream."""
 
-    def rows(self, start: int, end: int) -> Draw:
-        """Sequences [start, end) of these."""
-        return Draw(self.source[start:end], self.epoch[start:end], self.unit[start:end])
+    def rows(self, rows: slice | np.ndarray) -> Draw:
+        """Some of these sequences."""
+        return Draw(self.source[rows], self.epoch[rows], self.unit[rows])
 
 
 class Mixture:
@@ -75,19 +75,23 @@ class Mixture:
             self._starts.append(self._starts[-1] + used * (deal.span.seq_len // self.unit_tokens))
         self._cached: tuple[int, int, Draw] = (-1, -1, Draw(*[np.empty(0)] * 3))
 
-    def batch(self, span: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, span: int, step: int, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and next tokens, (batch_size, seq_len) int64 each; `step` counts from 0 in the span.
+
+        `rows` are the sequences of the step that are wanted, in that order; all by default, and no other
+        is read.
 
         Raises:
             DataError: a block that is read is damaged. IndexError: there is no such step.
         """
         draw = self.units(span, step)
+        draw = draw if rows is None else draw.rows(rows)
         size, width = self.unit_tokens, draw.unit.shape[1]
         x = np.empty((len(draw.source), width * size), np.int64)
         y = np.empty_like(x)
         joined = (draw.unit[:, 1:] == draw.unit[:, :-1] + 1).all(axis=1).tolist()
-        rows = zip(draw.source.tolist(), draw.unit.tolist(), joined, strict=True)
-        for row, (source, units, is_one_piece) in enumerate(rows):
+        drawn = zip(draw.source.tolist(), draw.unit.tolist(), joined, strict=True)
+        for row, (source, units, is_one_piece) in enumerate(drawn):
             name, step_units = self.sources[source], width if is_one_piece else 1
             for first in range(0, width, step_units):
                 length = step_units * size
@@ -107,7 +111,7 @@ class Mixture:
         while start < end:
             block, offset = divmod(start, deal.block)
             count = min(end - start, deal.block - offset)
-            parts.append(self._block(span, block).rows(offset, offset + count))
+            parts.append(self._block(span, block).rows(slice(offset, offset + count)))
             start += count
         if len(parts) == 1:
             return parts[0]

@@ -69,11 +69,24 @@ class Engine:
         (part,) = self.parts
         return part
 
+    def sequences(self, batch_size: int) -> list[int]:
+        """Which sequences of a step this rank trains on, in that order."""
+        return self.layout.sequences(self.mesh.dp_rank, batch_size)
+
     @torch.no_grad()
     def fill(self, read: Callable[[str, Piece], Tensor]) -> None:
         """Give every parameter its values; `read` gives a piece of a tensor."""
         for name, parameter in self.parameters.items():
             parameter.copy_(read(name, self.pieces[name]))
+
+    def gather(self, name: str, piece: Tensor) -> Tensor:
+        """All of a matrix that is divided among ranks, from each one's piece; the same on all of them."""
+        whole = piece.new_zeros(parameter_table(self.config)[name].shape)
+        whole[self.pieces[name].slices] = piece
+        for dimension, size in (("shard", self.layout.shards), ("tp", self.layout.tp)):
+            if size > 1:
+                dist.all_reduce(whole, group=self.mesh.group(dimension))
+        return whole
 
     def set_mask(self, ramp: Ramp | None, value: float) -> None:
         """Put the new units of a growth behind `value`; None or 1 removes every mask."""
@@ -105,6 +118,12 @@ class Engine:
         """The gradients of this rank's pieces."""
         grads = {name: self._parameters[name].grad for name in self.pieces}
         return {name: _local(grad) for name, grad in grads.items() if grad is not None}
+
+    @torch.no_grad()
+    def scale_grads(self, factor: Tensor) -> None:
+        """Multiply all gradients by a number that is on the device."""
+        for grad in self.grads.values():
+            grad.mul_(factor)
 
     def zero_grad(self) -> None:
         """Let go of all gradients."""
@@ -187,6 +206,7 @@ class Engine:
             parameter.grad = grad.view_as(parameter)
         return loss[0] if self.mesh.rank == 0 else torch.zeros_like(loss[0])
 
+    @torch.no_grad()
     def _share_gradients(self) -> None:
         """Add up the gradients of what several ranks hold and each has only seen a part of."""
         grads, table = self.grads, parameter_table(self.config)
@@ -204,7 +224,8 @@ class Engine:
         owned = [grads[n] for n in self._owned if grads[n].numel()]
         if not owned:
             return torch.zeros((), dtype=torch.float64, device=self.device)
-        return torch.stack(torch._foreach_norm(owned)).double().square().sum()
+        norms = [torch.linalg.vector_norm(grad) for grad in owned]
+        return torch.stack(norms).double().square().sum()
 
     def _release(self) -> None:
         if self._sharded:

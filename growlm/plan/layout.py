@@ -78,6 +78,15 @@ class Layout:
         """The place in data parallelism, 0 .. dp - 1: which micro-batches of a step are this rank's."""
         return place.replica * self.shards + place.shard
 
+    def sequences(self, dp_rank: int, batch_size: int) -> list[int]:
+        """Which sequences of a step a rank trains on, micro-batch by micro-batch.
+
+        They are dealt in turn: micro-batch m of rank r is number m * dp + r of the step.
+        """
+        turns = batch_size // (self.micro_batch * self.dp)
+        firsts = [(turn * self.dp + dp_rank) * self.micro_batch for turn in range(turns)]
+        return [first + i for first in firsts for i in range(self.micro_batch)]
+
     def parts(self, config: ModelConfig, pp: int) -> list[range]:
         """The layers of every model part on a pipeline rank, in the order of the forward pass.
 

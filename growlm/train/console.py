@@ -15,10 +15,11 @@ PLAIN_SECONDS = 10.0
 
 
 class Console:
-    """The terminal line of a run, and messages above it. Writes to stderr."""
+    """The terminal line of a run, and messages above it. Writes to stderr, unless it is `quiet`."""
 
-    def __init__(self) -> None:
-        self._tty = sys.stderr.isatty()
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._tty = sys.stderr.isatty() and not quiet
         self._rich = RichConsole(stderr=True, highlight=False)
         self._live = Live(console=self._rich, refresh_per_second=4, transient=True) if self._tty else None
         self._last = 0.0
@@ -36,7 +37,7 @@ class Console:
         """The state of the run; off a TTY at most one line in ten seconds unless `now`."""
         if self._live:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
-        elif now or time.monotonic() - self._last >= PLAIN_SECONDS:
+        elif not self._quiet and (now or time.monotonic() - self._last >= PLAIN_SECONDS):
             self._last = time.monotonic()
             _print(text)
 
@@ -44,7 +45,7 @@ class Console:
         """A message that stays."""
         if self._live:
             self._rich.print(Text(text))
-        else:
+        elif not self._quiet:
             _print(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,23 @@ from growlm.convert.folder import CONFIG, FolderWeights, is_folder_of_weights
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import RecipeError
 from growlm.model.decoder import Decoder
+from growlm.model.parameters import parameter_table
+from growlm.parallel.world import World
 from growlm.recipe.describe import toml_value
 from growlm.recipe.schema import Recipe
 from growlm.recipe.shape import ModelConfig
-from growlm.train.optimizer import Optimizer
+from growlm.train.optimizer import state_kinds
 from growlm.train.restore import find_checkpoint
-from growlm.train.state import OPTIMIZER_FILE, TrainState, load_model
+from growlm.train.state import (
+    OPTIMIZER_FILE,
+    TrainState,
+    check_fits,
+    config_of,
+    fill_moments,
+    optimizer_of,
+    piece_of_rows,
+    stored_piece,
+)
 from growlm.train.stored import stored_companions
 
 STAGE_FIELDS = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers")
@@ -48,29 +60,34 @@ class Initial:
     checkpoint: Checkpoint | None
     companions: Mapping[str, bytes]
 
-    def state(self, recipe: Recipe, device: torch.device) -> TrainState:
+    def state(self, recipe: Recipe, world: World) -> TrainState:
         """The state before the first step.
 
         A checkpoint's optimizer state goes on with its clocks, if it is of the recipe's optimizer. Raises
         CheckpointError if its tensors do not fit, or a foreign folder has a value that is not finite.
         """
         if self.checkpoint is None:
-            return TrainState.around(foreign_model(self.path).to(device), recipe)
+            with FolderWeights(self.path) as weights:
+                return TrainState.around(weights.config, partial(piece_of_rows, weights), recipe, world)
         manifest: Any = self.checkpoint.manifest
-        state = TrainState.around(load_model(self.checkpoint).to(device), recipe)
+        check_fits(self.checkpoint, self.config)
+        with self.checkpoint.open() as tensors:
+            state = TrainState.around(self.config, partial(stored_piece, tensors), recipe, world)
         state.lineage = [entry | {"stage": None} for entry in manifest.lineage]
         if manifest.boundary == "after_growth":  # grown by hand: the first stage runs its mask ramp
             state.lineage[-1]["stage"] = 0
-        if self._keeps_moments(state.optimizer):
+        if self._keeps_moments(recipe):
             state.births, state.progress.updates = manifest.births, manifest.updates
-            state.optimizer = Optimizer.of(state.model, recipe.optim, manifest.births)
-            state.optimizer.load_state_dict(self.checkpoint.load(OPTIMIZER_FILE))
+            state.optimizer = optimizer_of(state.engine, recipe, manifest.births)
+            fill_moments(state.optimizer, self.checkpoint)
         return state
 
-    def _keeps_moments(self, optimizer: Optimizer) -> bool:
-        """Whether the checkpoint has what this optimizer remembers, and nothing else."""
+    def _keeps_moments(self, recipe: Recipe) -> bool:
+        """Whether the checkpoint has what the recipe's optimizer remembers, and nothing else."""
         assert self.checkpoint is not None
-        return set(self.checkpoint.names(OPTIMIZER_FILE)) == optimizer.state_dict().keys()
+        table = parameter_table(self.config).values()
+        wanted = {f"{kind}/{p.name}" for p in table for kind in state_kinds(p, recipe.optim.name)}
+        return set(self.checkpoint.names(OPTIMIZER_FILE)) == wanted
 
 
 def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
@@ -90,7 +107,7 @@ def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
             initial = Initial(path, _hash_folder(path), weights.config, None, files)
     else:
         checkpoint = find_checkpoint(path)
-        config = ModelConfig(**checkpoint.manifest.model)  # type: ignore[arg-type]
+        config = config_of(checkpoint)
         wanted = checkpoint.manifest.tokenizer_hash
         files = _valid(stored_companions(checkpoint.path), wanted, tokenizer_hash)
         initial = Initial(path, hash_file(checkpoint.path / MANIFEST), config, checkpoint, files)

@@ -3,120 +3,115 @@
 A step: draw the batch that belongs to this step number, forward and backward in micro-batches, judge the
 loss and the gradient norm, apply the update or skip it, write it down. Nothing else decides what the next
 step does, so a run that is killed and started again computes the same bits.
+
+Over several ranks every rank runs this same loop on its share (growlm/parallel/engine.py). What only one of
+them knows (a signal, a damaged shard, the clock) becomes common knowledge once a step, in `_agree`. On a GPU
+nothing waits for the device: a step is judged there, and read back while the next one computes (`tally`).
 """
 
 from __future__ import annotations
 
-import math
 import time
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor
 
 from growlm.errors import DataError, DiskError, GrowLMError, LimitReached, Preempted
 from growlm.plan.flops import flops_per_token
-from growlm.plan.progress import remaining_flops
 from growlm.testing.faults import fault_point
-from growlm.train.console import status_line
 from growlm.train.guard import decide
 from growlm.train.schedule import learning_rate, rewarm
-from growlm.train.session import DTYPES, Session, memory_bytes
+from growlm.train.session import Session
 from growlm.train.state import TrainState
+from growlm.train.tally import Taken, Tally
 from growlm.train.validate import generate, validate
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What all ranks do between two steps."""
+
+    stop: GrowLMError | None = None
+    save: bool = False
+    commit: bool = False
+    """All have written their files of the save that is under way."""
 
 
 def train_stage(session: Session, state: TrainState) -> None:
     """Train the current stage to its end and save.
 
-    Raises Preempted after saving, when asked to stop or at the cost limit; GrowLMError when too many
-    steps in a row had to be skipped; DiskError when the last save fails.
+    Raises Preempted after saving, when asked to stop, LimitReached at the cost limit; GrowLMError when too
+    many steps in a row had to be skipped; DataError after saving if text is damaged; DiskError when the last
+    save fails.
     """
-    stage = session.recipe.stages[state.progress.stage]
-    more = state.progress.stage + 1 < len(session.recipe.stages)
-    state.model.compute_dtype = DTYPES[session.recipe.train.precision]
-    while state.progress.stage_step < stage.steps:
-        started = time.perf_counter()
-        try:
-            step(session, state, started)
-        except DataError:  # a damaged shard, found before anything of this step was done
-            save(session, state)
-            raise
-        fault_point("train.after_step")
-        last = state.progress.stage_step == stage.steps
-        if last or _evaluation_is_due(session, state):
-            evaluate(session, state)
-        state.progress.train_seconds += time.perf_counter() - started
-        stop = _why_stop(session, state)
-        if last or stop:
-            save(session, state, "before_growth" if last and more else None)
-        elif _save_is_due(session, state):
-            _save_or_go_on(session, state)
-        if stop and (more or not last):
-            raise stop
+    p, stage = state.progress, session.recipe.stages[state.progress.stage]
+    more = p.stage + 1 < len(session.recipe.stages)
+    tally = Tally(session, state)
+    _agree(session, state)  # the first batch is there, on all ranks
+    while p.stage_step < stage.steps:
+        with session.watchdog.phase("step", p.step + 1):
+            started = time.perf_counter()
+            step(session, state, tally, started)
+            fault_point("train.after_step")
+            last = p.stage_step == stage.steps
+            due = last or _evaluation_is_due(session, state)
+            if due or session.device.type == "cpu":
+                tally.settle()
+        if due:
+            with session.watchdog.phase("eval", p.step):
+                evaluate(session, state)
+        p.train_seconds += time.perf_counter() - started
+        turn = _agree(session, state)
+        with session.watchdog.phase("save", p.step):
+            if last or turn.stop:
+                tally.settle()
+                save(session, state, "before_growth" if last and more else None)
+            else:
+                _save_on_the_way(session, state, tally, turn)
+        if turn.stop and (more or not last):
+            raise turn.stop
 
 
-def step(session: Session, state: TrainState, started: float) -> None:
-    """One optimizer step, applied or skipped, and its record."""
+def step(session: Session, state: TrainState, tally: Tally, started: float) -> None:
+    """One optimizer step, applied or skipped on the device; `tally` will know which."""
     p, recipe = state.progress, session.recipe
-    ramp = state.ramp
+    ramp, stage = state.ramp, recipe.stages[p.stage]
     mask = ramp.value(p.stage_step + 1) if ramp else 1.0
-    state.model.set_mask(ramp, mask)
+    state.engine.set_mask(ramp, mask)
     lr = learning_rate(recipe, p.stage, p.stage_step)
-    loss, norm = forward_backward(session, state)
-    grad_norm = norm.item()
-    skip = decide(torch.tensor(loss, device=norm.device), norm, state.guard.limits(p.stage_step))
-    reason = state.guard.take(loss, grad_norm, bool(skip), p.stage_step)
-    if reason is None:
-        clip_grads_with_norm_(state.model.parameters(), recipe.optim.grad_clip, norm)
-        p.updates += 1
-        grads = {n: p.grad for n, p in state.model.named_parameters() if p.grad is not None}
-        state.optimizer.step(grads, lr, p.updates, _rewarm(session, state))
-    state.model.zero_grad(set_to_none=True)
-    stage = recipe.stages[p.stage]
+    rows = state.engine.sequences(stage.batch_size)
+    x, y = session.batches.take(p.stage, p.stage_step, rows)
+    loss, norm = state.engine.forward_backward(_to(x, session.device), _to(y, session.device))
+    tally.settle()  # the step before: this one's limits and update number follow from it
+    skip = decide(loss, norm, state.guard.limits(p.stage_step))
+    state.engine.scale_grads((recipe.optim.grad_clip / (norm + 1e-6)).clamp(max=1.0).float())
+    state.optimizer.step(state.engine.grads, lr, p.updates + 1, _rewarm(session, state), skip)
+    state.engine.zero_grad()
+    taken = Taken(torch.stack((loss, norm, skip.double())), p.stage_step, lr, mask, started)
     p.step, p.stage_step = p.step + 1, p.stage_step + 1
-    p.skipped += reason is not None
     p.tokens += stage.tokens_per_step
     p.flops += stage.tokens_per_step * flops_per_token(state.config, stage.seq_len)
-    _record_step(session, state, loss, grad_norm, lr, mask, reason, time.perf_counter() - started)
-
-
-def forward_backward(session: Session, state: TrainState) -> tuple[float, torch.Tensor]:
-    """Gradients of the mean loss over the batch of this step; (loss, global gradient norm)."""
-    p = state.progress
-    stage = session.recipe.stages[p.stage]
-    x, y = (torch.from_numpy(a).to(session.device) for a in session.mixture.batch(p.stage, p.stage_step))
-    micro = stage.micro_batch_size or stage.batch_size
-    pieces = stage.batch_size // micro
-    total = torch.zeros((), device=session.device)
-    for tokens, targets in zip(x.split(micro), y.split(micro), strict=True):
-        loss = state.model.loss(tokens, targets) / pieces
-        loss.backward()
-        total += loss.detach()
-    grads = [p.grad for p in state.model.parameters() if p.grad is not None]
-    return total.item(), get_total_norm(grads)
+    tally.take(taken)
 
 
 def evaluate(session: Session, state: TrainState) -> None:
     """Validation loss per source, and a continuation of every prompt, into the record."""
-    p, settings = state.progress, session.recipe.eval
+    p, settings, engine = state.progress, session.recipe.eval, state.engine
     stage = session.recipe.stages[p.stage]
     at: dict[str, Any] = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
-    state.model.set_mask(state.ramp, state.mask)
-    losses = validate(
-        state.model,
-        session.dataset,
-        sorted(session.recipe.mixture_of(p.stage)),
-        stage.seq_len,
-        settings.tokens,
-        stage.micro_batch_size or stage.batch_size,
-    )
+    engine.set_mask(state.ramp, state.mask)
+    sources = sorted(session.recipe.mixture_of(p.stage))
+    rows = engine.layout.micro_batch
+    losses = validate(engine, session.dataset, sources, stage.seq_len, settings.tokens, rows)
     session.recorder.append("valid", **at, losses=losses)
     shown = "  ".join(f"{source} {loss:.4f}" for source, loss in losses.items())
     session.console.say(f"validation at step {p.step}: {shown}")
     for prompt in settings.prompts if settings.sample_tokens else []:
         text = generate(
-            state.model,
+            engine,
             session.tokenizer,
             prompt,
             tokens=settings.sample_tokens,
@@ -127,27 +122,90 @@ def evaluate(session: Session, state: TrainState) -> None:
 
 
 def save(session: Session, state: TrainState, boundary: Literal["before_growth"] | None = None) -> None:
-    """Commit a checkpoint and write it down. Raises DiskError."""
-    started = time.perf_counter()
-    path = state.save(session.store, session.facts, boundary)
-    seconds = time.perf_counter() - started
-    state.progress.train_seconds += seconds
-    session.last_save, session.save_seconds = time.monotonic(), seconds
-    size = sum(f.stat().st_size for f in path.iterdir())
-    session.recorder.append("save", step=state.progress.step, path=path.name, seconds=seconds, bytes=size)
+    """Save and wait for it. Raises DiskError."""
+    if session.saver.pending:
+        _commit_or_go_on(session, state)
+    begin_save(session, state, boundary)
+    commit_save(session, state)
 
 
-def _save_or_go_on(session: Session, state: TrainState) -> None:
+def begin_save(session: Session, state: TrainState, boundary: Literal["before_growth"] | None = None) -> None:
+    """Copy the state and start to write it; training may go on. Raises DiskError."""
+    session.last_save = time.monotonic()
+    facts = session.facts(state.progress.stage)
+    session.saver.begin(state.progress.step, state.shards(), state.fields(facts, boundary))
+
+
+def commit_save(session: Session, state: TrainState) -> None:
+    """Wait for the save under way, give it its name and write it down. Raises DiskError."""
+    saved = session.saver.finish()
+    state.progress.train_seconds += saved.blocked_seconds
+    session.save_seconds = saved.blocked_seconds
+    session.recorder.append(
+        "save",
+        step=int(saved.path.name.split("-")[1]),
+        path=saved.path.name,
+        seconds=saved.seconds,
+        blocked_seconds=saved.blocked_seconds,
+        bytes=saved.bytes,
+    )
+
+
+def _save_on_the_way(session: Session, state: TrainState, tally: Tally, turn: Turn) -> None:
     """A full disk costs a save in mid-stage, not the run; it is tried again after the interval."""
+    if turn.commit:
+        _commit_or_go_on(session, state)
+    if turn.save:
+        tally.settle()
+        try:
+            if session.saver.pending:
+                _commit_or_go_on(session, state)
+            begin_save(session, state)
+        except DiskError as error:
+            _not_saved(session, state, error)
+
+
+def _commit_or_go_on(session: Session, state: TrainState) -> None:
     try:
-        save(session, state)
+        commit_save(session, state)
     except DiskError as error:
-        session.last_save = time.monotonic()
-        session.event(state.progress.step, f"not saved, training goes on: {error}", "warning")
+        _not_saved(session, state, error)
+
+
+def _not_saved(session: Session, state: TrainState, error: DiskError) -> None:
+    session.event(state.progress.step, f"not saved, training goes on: {error}", "warning")
+
+
+def _agree(session: Session, state: TrainState) -> Turn:
+    """Read this rank's share of the next step, and agree with all ranks on what comes before it.
+
+    Raises DataError, after saving, if any rank's share is damaged.
+    """
+    p, stage = state.progress, session.recipe.stages[state.progress.stage]
+    failure: DataError | None = None
+    if p.stage_step < stage.steps:
+        try:
+            session.batches.prepare(p.stage, p.stage_step, state.engine.sequences(stage.batch_size))
+        except DataError as error:
+            failure = error
+    failed, stop, limit, due, writing = session.world.control(
+        failure is not None,
+        bool(session.stop),
+        session.world.main and session.over_budget(p.train_seconds),
+        session.world.main and _save_is_due(session, state),
+        session.saver.pending and not session.saver.is_written(),
+    )
+    if failed:
+        if p.stage_step:
+            save(session, state)
+        with session.world.together():
+            if failure:
+                raise failure
+    return Turn(_why_stop(session, state, stop, limit), due, session.saver.pending and not writing)
 
 
 def _save_is_due(session: Session, state: TrainState) -> bool:
-    """By steps if the recipe says so, and by the clock, never spending over 1 % of the time on it."""
+    """By steps if the recipe says so, and by the clock, holding up training for at most 1 % of the time."""
     settings = session.recipe.checkpoint
     if settings.every_steps and state.progress.stage_step % settings.every_steps == 0:
         return True
@@ -169,84 +227,24 @@ def _rewarm(session: Session, state: TrainState) -> dict[int, float] | None:
     return {state.lineage[-1]["update"]: factor} if state.ramp and factor != 1 else None
 
 
-def _why_stop(session: Session, state: TrainState) -> Preempted | None:
-    """The reason to stop after this step: a signal, or the cost limit."""
-    budget, cost = session.recipe.budget, session.cost(state.progress.train_seconds)
-    what = f"stopped at step {state.progress.step}"
-    if session.stop:
-        return Preempted(f"{what}: received {session.stop.name}", fix="the same command continues")
-    if budget.max_cost is not None and cost is not None and cost >= budget.max_cost:
-        return LimitReached(
+def _why_stop(session: Session, state: TrainState, stop: bool, limit: bool) -> GrowLMError | None:
+    """What to raise after this step, on this rank: a signal came, or the cost limit is reached."""
+    what, budget = f"stopped at step {state.progress.step}", session.recipe.budget
+    if stop:
+        name = session.stop.name or "a signal on another rank"
+        error = Preempted(f"{what}: received {name}", fix="the same command continues")
+        return session.world.common(error)
+    if limit:
+        cost = session.cost(state.progress.train_seconds)
+        error = LimitReached(
             f"{what}: the run has cost {cost:.2f} {budget.currency}, the limit is {budget.max_cost:.2f}",
             fix="run the same command with a higher budget.max_cost to continue",
         )
+        return session.world.common(error)
     return None
 
 
-def _record_step(
-    session: Session,
-    state: TrainState,
-    loss: float,
-    grad_norm: float,
-    lr: float,
-    mask: float,
-    reason: str | None,
-    seconds: float,
-) -> None:
-    """The record of a step, the terminal line, and the comparison with what a killed run recorded."""
-    p, recipe = state.progress, session.recipe
-    stage = recipe.stages[p.stage]
-    speed = stage.tokens_per_step * flops_per_token(state.config, stage.seq_len) / seconds
-    record: dict[str, Any] = {
-        "step": p.step,
-        "stage": p.stage,
-        "tokens": p.tokens,
-        "loss": loss if math.isfinite(loss) else None,
-        "lr": lr,
-        "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
-        "tokens_per_second": stage.tokens_per_step / seconds,
-        "step_seconds": seconds,
-        "train_seconds": p.train_seconds + seconds,
-        "flops": p.flops,
-        "mfu": speed / (session.peak_tflops * 1e12),
-        "memory_bytes": memory_bytes(session.device),
-        "mask": mask,
-        "applied": reason is None,
-        "cost": session.cost(p.train_seconds + seconds),
-    }
-    session.recorder.append("step", **record)
-    _compare_with_replay(session, record)
-    if reason:
-        session.event(p.step, f"step {p.step} skipped: {reason}", "warning")
-        if state.guard.skips_in_row >= recipe.guard.max_skips_in_row:
-            raise GrowLMError(
-                f"{state.guard.skips_in_row} steps in a row had to be skipped",
-                where=f"step {p.step}, stage {stage.name}",
-                why=reason,
-                fix="lower optim.lr or look at the data of these steps; the last checkpoint is intact",
-            )
-    left = remaining_flops(recipe, p.stage, p.stage_step * stage.tokens_per_step) / speed
-    line = status_line(
-        record,
-        stages=len(recipe.stages),
-        left=left,
-        since_save=time.monotonic() - session.last_save,
-        currency=recipe.budget.currency,
-    )
-    session.console.status(line, now=p.stage_step in (1, stage.steps))
-
-
-def _compare_with_replay(session: Session, record: dict[str, Any]) -> None:
-    """Compare a step with what the killed incarnation recorded for it; say so after the last one."""
-    step = record["step"]
-    if step not in session.replay:
-        return
-    session.replayed += 1
-    identical = session.replay[step] == (record["loss"], record["grad_norm"])
-    if not identical:
-        session.event(step, f"resumed run differs from the one before at step {step}", "warning")
-        session.replay.clear()
-    if not identical or step == max(session.replay):
-        session.recorder.append("verified", step=step, replayed=session.replayed, identical=identical)
-        if identical:
-            session.console.say(f"resume verified: {session.replayed} steps replayed, bit-identical")
+def _to(ids: np.ndarray, device: torch.device) -> Tensor:
+    """Token ids on the device, without waiting for what it computes."""
+    tensor = torch.from_numpy(ids)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -18,14 +18,17 @@ from growlm.data.dataset import TokenDataset
 from growlm.data.mixture import Mixture, Span
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import RecipeError
+from growlm.parallel.watchdog import Watchdog
+from growlm.parallel.world import World
 from growlm.recipe.load import resolve_hash
 from growlm.recipe.schema import Recipe
+from growlm.train.batches import Batches
 from growlm.train.console import Console
 from growlm.train.peak import matmul_peak_tflops
 from growlm.train.record import Recorder
+from growlm.train.saver import Saver
 from growlm.train.signals import StopRequest
-
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+from growlm.train.state import DTYPES, layout_of
 
 Data = tuple[TokenDataset, Mixture, Tokenizer]
 Replay = dict[int, tuple[float | None, float | None]]
@@ -37,11 +40,14 @@ class Session:
 
     recipe: Recipe
     folder: Path
-    device: torch.device
     dataset: TokenDataset
     mixture: Mixture
+    batches: Batches
     tokenizer: Tokenizer
+    world: World
+    watchdog: Watchdog
     store: CheckpointStore
+    saver: Saver
     recorder: Recorder
     console: Console
     stop: StopRequest
@@ -51,24 +57,44 @@ class Session:
     replay: Replay = field(default_factory=dict)
     """Losses and gradient norms that an earlier incarnation recorded past the checkpoint, by step."""
     replayed: int = 0
+    spent_seconds: float = 0.0
+    """What an earlier incarnation had spent by the time it was killed."""
     last_save: float = field(default_factory=time.monotonic)
     save_seconds: float = 0.0
+    """For how long the last save held up the training."""
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a checkpoint must know about where it came from."""
+    def facts(self, stage: int) -> dict[str, Any]:
+        """What a checkpoint of a stage must know about where it came from."""
         return {
             "recipe_hash": resolve_hash(self.recipe),
             "data_fingerprint": self.dataset.fingerprint,
             "tokenizer_hash": self.dataset.tokenizer_hash,
             "init": self.init_hash,
-            "environment": environment(self.device, self.recipe.train.precision),
+            "environment": self.environment(stage),
         }
+
+    def environment(self, stage: int) -> dict[str, Any]:
+        """What the bits of a stage depend on besides recipe and data."""
+        layout = layout_of(self.recipe, stage, self.world)
+        over = f"dp {layout.dp} x tp {layout.tp} x pp {layout.pp}"
+        if self.recipe.train.deterministic:
+            over = "any number of ranks"
+        return environment(self.device, self.recipe.train.precision) | {"layout": over}
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's device."""
+        return self.world.device
 
     def cost(self, train_seconds: float) -> float | None:
         """Money so far; None without a price."""
         price = self.recipe.budget.price_per_hour
         return None if price is None else train_seconds / 3600 * price
+
+    def over_budget(self, train_seconds: float) -> bool:
+        """Whether the cost limit is reached."""
+        limit, cost = self.recipe.budget.max_cost, self.cost(train_seconds)
+        return limit is not None and cost is not None and cost >= limit
 
     def event(self, step: int, message: str, level: str = "info") -> None:
         """Put a message in the record and on the terminal."""
@@ -89,20 +115,6 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": precision,
     }
-
-
-def pick_device(recipe: Recipe) -> torch.device:
-    """The recipe's device, and its CPU threads set. Raises RecipeError if it is not there."""
-    if recipe.train.threads:
-        torch.set_num_threads(recipe.train.threads)
-    wanted = recipe.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(
-            "no CUDA device is visible to torch",
-            where="train.device",
-            fix='write train.device = "auto" or "cpu", or install a CUDA build of torch',
-        )
-    return torch.device("cuda" if torch.cuda.is_available() and wanted != "cpu" else "cpu")
 
 
 def open_data(recipe: Recipe) -> Data:
@@ -131,7 +143,7 @@ def open_data(recipe: Recipe) -> Data:
 
 
 def peak_tflops(recipe: Recipe, device: torch.device) -> float:
-    """The matmul ceiling that MFU is measured against, in the recipe's precision."""
+    """The matmul ceiling of one device that MFU is measured against, in the recipe's precision."""
     return matmul_peak_tflops(device, DTYPES[recipe.train.precision])
 
 

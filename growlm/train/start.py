@@ -11,9 +11,11 @@ import torch
 
 import growlm
 from growlm.checkpoint.disk import free_bytes, human_bytes, write_atomic
+from growlm.checkpoint.manifest import MANIFEST, Manifest
 from growlm.checkpoint.store import Checkpoint
 from growlm.errors import CheckpointError, DriftError
 from growlm.model.parameters import n_parameters
+from growlm.parallel.world import World
 from growlm.plan.progress import total_tokens
 from growlm.recipe.changes import Change, recipe_diff
 from growlm.recipe.load import resolve_hash
@@ -28,19 +30,43 @@ from growlm.train.stored import RECIPE_NAME, store_companions, stored_recipe
 def start(session: Session, initial: Initial | None, accept_changes: bool) -> TrainState:
     """The state to go on from, with the start and, if there is one, the resume on record.
 
-    `initial` is what a run without a checkpoint starts from; None is random weights.
+    `initial` is what a run without a checkpoint starts from; None is random weights. Rank 0 chooses.
 
     Raises DriftError if recipe, data or tokenizer changed in a way the run cannot follow, CheckpointError
     if every checkpoint is damaged or gone; then neither checkpoints nor recipe were touched.
     """
+    world = session.world
+    with world.together():
+        chosen = _choose(session, initial, accept_changes) if world.main else None
+    checkpoint = shared_checkpoint(world, chosen)
+    with world.together():
+        if checkpoint is None:
+            return _fresh(session, initial)
+        state = TrainState.load(checkpoint, session.recipe, world)
+    session.init_hash = checkpoint.manifest.init
+    state.progress.train_seconds = max(state.progress.train_seconds, session.spent_seconds)
+    return state
+
+
+def shared_checkpoint(world: World, chosen: Checkpoint | None) -> Checkpoint | None:
+    """The checkpoint that rank 0 chose and verified, on every rank."""
+    path = world.exchange(str(chosen.path) if chosen else None)[0]
+    with world.together():
+        return chosen or (Checkpoint(Path(path), Manifest.load(Path(path) / MANIFEST)) if path else None)
+
+
+def _choose(session: Session, initial: Initial | None, accept_changes: bool) -> Checkpoint | None:
+    """The newest whole checkpoint, with the resume on record; None to start anew, which is then on record."""
     checkpoint = session.store.latest_valid(lambda why: session.event(0, why, "warning"))
     if checkpoint is None:
         _refuse_if_ever_saved(session)
-        return _start_anew(session, initial)
+        if initial is not None:
+            store_companions(session.folder, initial.companions)
+        _begin(session, step=0)
+        return None
     step = checkpoint.manifest.step
-    session.init_hash = checkpoint.manifest.init
     accepted = _judge_drift(session, checkpoint, accept_changes)
-    replay, spent = _recorded_after(session.folder / RECORD_NAME, step)
+    replay, session.spent_seconds = _recorded_after(session.folder / RECORD_NAME, step)
     _begin(session, step)
     session.recorder.append("resume", step=step, path=checkpoint.path.name)
     session.console.say(f"resuming at step {step} from {checkpoint.path.name}")
@@ -48,20 +74,15 @@ def start(session: Session, initial: Initial | None, accept_changes: bool) -> Tr
     for note in accepted + other:
         session.event(step, note, "warning")
     session.replay = {} if accepted or other else replay
-    state = TrainState.load(checkpoint, session.recipe, session.device)
-    state.progress.train_seconds = max(state.progress.train_seconds, spent)
-    return state
+    return checkpoint
 
 
-def _start_anew(session: Session, initial: Initial | None) -> TrainState:
+def _fresh(session: Session, initial: Initial | None) -> TrainState:
     """The state before the first step."""
     if initial is None:
-        _begin(session, step=0)
-        return TrainState.fresh(session.recipe, session.device)
-    state = initial.state(session.recipe, session.device)
+        return TrainState.fresh(session.recipe, session.world)
+    state = initial.state(session.recipe, session.world)
     session.init_hash = initial.hash
-    store_companions(session.folder, initial.companions)
-    _begin(session, step=0)
     moments = f"{state.progress.updates} updates of its optimizer go on"
     session.event(
         0, f"starting from {initial.path}, {moments if state.progress.updates else 'without optimizer state'}"
@@ -81,6 +102,7 @@ def _begin(session: Session, step: int) -> None:
         torch=torch.__version__,
         threads=torch.get_num_threads(),
         device=str(environment(session.device, "")["device"]),
+        ranks=session.world.size,
         precision=recipe.train.precision,
         name=recipe.name,
         pid=os.getpid(),
@@ -119,7 +141,7 @@ def _recorded_after(record: Path, step: int) -> tuple[Replay, float]:
 
 def _differences(checkpoint: Checkpoint, session: Session) -> list[str]:
     """What of the environment that the bits depend on is not as it was."""
-    now = environment(session.device, session.recipe.train.precision)
+    now = session.environment(checkpoint.manifest.stage)
     before: dict[str, Any] = checkpoint.manifest.environment
     return [
         f"{key} was {before.get(key)}, is {now.get(key)}: the bits may differ from a straight run"

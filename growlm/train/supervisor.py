@@ -2,52 +2,102 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+import growlm
 from growlm.checkpoint.lock import RunLock
-from growlm.checkpoint.manifest import MANIFEST
-from growlm.checkpoint.store import CheckpointStore
-from growlm.errors import CheckpointError, Preempted, RecipeError
+from growlm.checkpoint.manifest import MANIFEST, Manifest
+from growlm.checkpoint.store import Checkpoint, CheckpointStore
+from growlm.errors import CheckpointError, GrowLMError, LimitReached, Preempted, RecipeError
 from growlm.model.parameters import n_parameters
+from growlm.parallel.watchdog import Watchdog, read_stacks
+from growlm.parallel.world import World, join
+from growlm.plan.layout import Layout
 from growlm.recipe.check import check_recipe
+from growlm.recipe.load import resolve_hash
 from growlm.recipe.schema import Recipe
 from growlm.testing.faults import fault_point
+from growlm.train.batches import Batches
 from growlm.train.console import Console, count
 from growlm.train.grow import Batch, grow_checkpoint
-from growlm.train.initial import find_initial
+from growlm.train.initial import Initial, find_initial
 from growlm.train.loop import train_stage
 from growlm.train.record import RECORD_NAME, Recorder, next_incarnation
-from growlm.train.session import Data, Session, open_data, peak_tflops, pick_device
+from growlm.train.saver import Saver
+from growlm.train.session import Data, Session, open_data, peak_tflops
 from growlm.train.signals import StopRequest
-from growlm.train.start import start
-from growlm.train.state import Progress, TrainState
+from growlm.train.start import shared_checkpoint, start
+from growlm.train.state import Progress, TrainState, layout_of
 from growlm.train.validate import validation_batch
 
 CERTIFICATE_SEQUENCES = 4
+ALL_THE_TIME = 1e9  # seconds
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: the run folder and its last step."""
+    """How a command ended on this rank: the run folder and its last step."""
 
     folder: Path
     step: int
+    rank: int
 
 
 def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcome:
-    """Train `recipe` in `folder` to its end, from wherever the folder stands.
+    """Train `recipe` in `folder` to its end, from wherever the folder stands, with the ranks there are.
 
     Raises RecipeError or DataError before anything is touched; Preempted when it was stopped and saved;
     LockError if another process owns the folder; DriftError if recipe, data or tokenizer changed in a way
-    the run cannot follow; other GrowLMErrors.
+    the run cannot follow; other GrowLMErrors. With several ranks rank 0 raises them, the others Elsewhere.
     """
     check_recipe(recipe)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    with join(recipe.train.device, recipe.timeouts.setup) as world, ExitStack() as stack:
+        watchdog = stack.enter_context(Watchdog(None, world.rank, _timeouts(recipe, world)))
+        with watchdog.phase("setup"):
+            with world.together():
+                _refuse_checkpoints(folder)
+                data = open_data(recipe)
+                layouts = [layout_of(recipe, index, world) for index in range(len(recipe.stages))]
+                begun = bool(CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep).checkpoints())
+                initial = None if begun else find_initial(recipe, data[0].tokenizer_hash)
+            world.same(_in_common(recipe, data, layouts, initial))
+            with world.together():
+                if world.main:
+                    stack.enter_context(RunLock(folder))
+            session = stack.enter_context(_session(recipe, folder, world, data, watchdog))
+            _report_frozen(session)
+            state = start(session, initial, accept_changes)
+        return _train(session, state)
+
+
+def _timeouts(recipe: Recipe, world: World) -> dict[str, float]:
+    """Seconds by phase; one process alone waits for nobody and has all the time."""
+    given = recipe.timeouts.model_dump()
+    return given if world.size > 1 else dict.fromkeys(given, ALL_THE_TIME)
+
+
+def _report_frozen(session: Session) -> None:
+    """Put on record which ranks froze in an earlier start, and have stacks written here from now on."""
+    if session.world.size == 1:
+        return
+    stacks = session.folder / "stacks"
+    with session.world.together():
+        for frozen in read_stacks(stacks) if session.world.main else ():
+            what = f"rank {frozen.rank} froze in phase {frozen.phase}; its stacks: {frozen.path}"
+            session.event(frozen.step, what, "warning")
+    session.watchdog.attach(stacks)
+
+
+def _refuse_checkpoints(folder: Path) -> None:
     if (folder / MANIFEST).is_file() or any(folder.glob("step-*")):
         raise RecipeError(
             "this is a folder of checkpoints, not of a run",
@@ -55,33 +105,47 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
             why="a run that started here would ignore them",
             fix=f'name another folder with --run; to train it on, write init = "{folder}" in the recipe',
         )
-    device = pick_device(recipe)
-    data = open_data(recipe)
-    begun = bool(CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep).checkpoints())
-    initial = None if begun else find_initial(recipe, data[0].tokenizer_hash)
-    with RunLock(folder), _session(recipe, folder, device, data) as session:
-        return _train(session, start(session, initial, accept_changes))
+
+
+def _in_common(recipe: Recipe, data: Data, layouts: list[Layout], initial: Initial | None) -> dict[str, str]:
+    """What must be the same on every rank."""
+    return {
+        "GrowLM": growlm.__version__,
+        "torch": torch.__version__,
+        "recipe": resolve_hash(recipe),
+        "data": data[0].fingerprint,
+        "tokenizer": data[0].tokenizer_hash,
+        "layouts": repr(layouts),
+        "initial weights": initial.hash if initial else "none",
+    }
 
 
 @contextmanager
-def _session(recipe: Recipe, folder: Path, device: torch.device, data: Data) -> Iterator[Session]:
-    """Open everything that a run works with, and close it whatever happens."""
+def _session(recipe: Recipe, folder: Path, world: World, data: Data, watchdog: Watchdog) -> Iterator[Session]:
+    """Open everything that a run works with, and close it whatever happens. Rank 0 keeps the record."""
     dataset, mixture, tokenizer = data
-    record = folder / RECORD_NAME
-    incarnation = next_incarnation(record)
-    with Recorder(record, incarnation) as recorder, Console() as console, StopRequest() as stop:
+    record = folder / RECORD_NAME if world.main else Path(os.devnull)
+    incarnation = next_incarnation(record) if world.main else 0
+    store = CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep)
+    with ExitStack() as stack:
+        with world.together():
+            recorder = stack.enter_context(Recorder(record, incarnation))
+        saver = stack.enter_context(Saver(store, world))
         yield Session(
             recipe=recipe,
             folder=folder,
-            device=device,
             dataset=dataset,
             mixture=mixture,
+            batches=Batches(mixture),
             tokenizer=tokenizer,
-            store=CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep),
+            world=world,
+            watchdog=watchdog,
+            store=store,
+            saver=saver,
             recorder=recorder,
-            console=console,
-            stop=stop,
-            peak_tflops=peak_tflops(recipe, device),
+            console=stack.enter_context(Console(quiet=not world.main)),
+            stop=stack.enter_context(StopRequest()),
+            peak_tflops=peak_tflops(recipe, world.device) if world.main else 1.0,
         )
 
 
@@ -97,16 +161,17 @@ def _train(session: Session, state: TrainState) -> Outcome:
             if progress.stage + 1 == len(session.recipe.stages):
                 break
             del state  # the certificate needs the room for the old and the new model
-            state = _grow(session, progress)
+            with session.watchdog.phase("save", progress.step):
+                state = _grow(session, progress)
             progress = state.progress
         status = "done"
-    except Preempted:
-        status = "preempted"
+    except GrowLMError as error:
+        status = "preempted" if error.exit_code in (Preempted.exit_code, LimitReached.exit_code) else "failed"
         raise
     finally:
         session.recorder.append("end", step=progress.step, status=status)
     session.console.say(f"done: {progress.step} steps, {count(progress.tokens)} tokens")
-    return Outcome(session.folder, progress.step)
+    return Outcome(session.folder, progress.step, session.world.rank)
 
 
 def _announce_stage(session: Session, state: TrainState) -> None:
@@ -133,8 +198,34 @@ def _announce_stage(session: Session, state: TrainState) -> None:
 
 
 def _grow(session: Session, progress: Progress) -> TrainState:
-    """Grow the last checkpoint into the next stage and go on from the grown one."""
+    """Grow the last checkpoint into the next stage and go on from the grown one, in the next layout."""
     fault_point("train.before_growth")
+    world, recipe, index = session.world, session.recipe, progress.stage + 1
+    with world.together():
+        source = _end_of_stage(session, progress) if world.main else None
+    source = shared_checkpoint(world, source)
+    assert source is not None
+    with world.together():
+        batch = _certificate_batch(session, index)
+    path = None
+    with world.together():
+        if world.main:
+            path, _ = grow_checkpoint(
+                source,
+                recipe.model_config_of(index),
+                recipe.growth_of(index),
+                session.store,
+                seed=recipe.seed + index,
+                batch=batch,
+                batches=_training_batches(session, index),
+                facts=session.facts(index),
+            )
+    path = Path(world.exchange(str(path))[0])
+    fault_point("train.after_growth")
+    return TrainState.load(Checkpoint(path, Manifest.load(path / MANIFEST)), recipe, world)
+
+
+def _end_of_stage(session: Session, progress: Progress) -> Checkpoint:
     source = session.store.latest_valid(lambda why: session.event(progress.step, why, "warning"))
     if source is None or source.manifest.step != progress.step:
         raise CheckpointError(
@@ -142,21 +233,7 @@ def _grow(session: Session, progress: Progress) -> TrainState:
             where=str(session.store.folder),
             fix="the same command goes on from the checkpoint before it",
         )
-    recipe, index = session.recipe, progress.stage + 1
-    grow_checkpoint(
-        source,
-        recipe.model_config_of(index),
-        recipe.growth_of(index),
-        session.store,
-        seed=recipe.seed + index,
-        batch=_certificate_batch(session, index),
-        batches=_training_batches(session, index),
-        facts=session.facts,
-    )
-    fault_point("train.after_growth")
-    grown = session.store.latest_valid(lambda why: session.event(progress.step, why, "warning"))
-    assert grown is not None
-    return TrainState.load(grown, recipe, session.device)
+    return source
 
 
 def _announce_growth(session: Session, state: TrainState) -> None:

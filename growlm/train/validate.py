@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from growlm.data.dataset import TokenDataset
 from growlm.data.tokenizer import Tokenizer
-from growlm.model.decoder import Decoder
+from growlm.parallel.engine import Engine
 
 
-@torch.no_grad()
+class NextToken(Protocol):
+    """A model to sample from: of one process, or an engine over many."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tokens are."""
+        ...
+
+    def next_logits(self, tokens: Tensor) -> Tensor:
+        """Logits (V) behind the last of tokens (1, T)."""
+        ...
+
+
 def validate(
-    model: Decoder, dataset: TokenDataset, sources: list[str], seq_len: int, tokens: int, batch_size: int
+    engine: Engine, dataset: TokenDataset, sources: list[str], seq_len: int, tokens: int, rows: int
 ) -> dict[str, float]:
-    """Mean loss in nats per token of each source, always over the same `tokens` validation tokens."""
-    losses = {}
-    for source in sources:
-        x, y = validation_batch(dataset, source, seq_len, tokens, model.head.device)
-        total = 0.0
-        for start in range(0, len(x), batch_size):
-            part = slice(start, start + batch_size)
-            total += model.loss(x[part], y[part]).item() * len(x[part])
-        losses[source] = total / len(x)
-    return losses
+    """Mean loss in nats per token of each source, always over the same `tokens` validation tokens.
+
+    `rows` sequences at a time.
+    """
+    return {
+        source: engine.validate(*validation_batch(dataset, source, seq_len, tokens, engine.device), rows)
+        for source in sources
+    }
 
 
 def validation_batch(
@@ -36,7 +48,7 @@ def validation_batch(
 
 @torch.no_grad()
 def generate(
-    model: Decoder,
+    model: NextToken,
     tokenizer: Tokenizer,
     prompt: str,
     *,
@@ -51,8 +63,8 @@ def generate(
     ids = tokenizer.encode(prompt) or [tokenizer.eos_id]
     start = len(ids)
     for _ in range(tokens):
-        window = torch.tensor([ids[-context:]], device=model.head.device)
-        logits = model.logits(window)[0, -1, : tokenizer.vocab_size].cpu()
+        window = torch.tensor([ids[-context:]], device=model.device)
+        logits = model.next_logits(window)[: tokenizer.vocab_size].cpu()
         drawn = _draw(logits, temperature, top_k, generator)
         if drawn == tokenizer.eos_id:
             break

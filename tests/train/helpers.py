@@ -12,16 +12,23 @@ import pytest
 import torch
 
 from growlm.checkpoint.store import Checkpoint, CheckpointStore
+from growlm.parallel.watchdog import Watchdog
+from growlm.parallel.world import World
 from growlm.recipe.schema import Recipe
 from growlm.testing.faults import VARIABLE
+from growlm.train.batches import Batches
 from growlm.train.console import Console
 from growlm.train.record import RECORD_NAME, Recorder, read_record
+from growlm.train.saver import Saver
 from growlm.train.session import Session, open_data
 from growlm.train.signals import StopRequest
 from growlm.train.supervisor import run
 from tests.checkpoint.helpers import in_child
 
 torch.set_num_threads(1)
+
+ALONE = World.alone(torch.device("cpu"))
+"""One process on the CPU."""
 
 Outcome = dict[str, Any]
 """Everything of a finished run that must not depend on how often it was killed."""
@@ -102,15 +109,24 @@ def open_session(recipe: Recipe, folder: Path) -> Iterator[Session]:
     """What a run works with, for calling the parts of the loop."""
     folder.mkdir(parents=True, exist_ok=True)
     dataset, mixture, tokenizer = open_data(recipe)
-    with Recorder(folder / RECORD_NAME, 1) as recorder, Console() as console:
+    store = CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep)
+    with (
+        Recorder(folder / RECORD_NAME, 1) as recorder,
+        Console() as console,
+        Saver(store, ALONE) as saver,
+        Watchdog(None, 0, dict.fromkeys(("setup", "step", "save", "eval"), 1e9)) as watchdog,
+    ):
         yield Session(
             recipe=recipe,
             folder=folder,
-            device=torch.device("cpu"),
             dataset=dataset,
             mixture=mixture,
+            batches=Batches(mixture),
             tokenizer=tokenizer,
-            store=CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep),
+            world=ALONE,
+            watchdog=watchdog,
+            store=store,
+            saver=saver,
             recorder=recorder,
             console=console,
             stop=StopRequest(),
