@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EXPLICIT_MAX_T = 512
+GROUPED_ON_CUDA = (torch.bfloat16, torch.float16)
+"""In which flash and cuDNN attention take grouped keys; else torch falls back to a form that keeps T x T scores."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0) -> Tensor:
@@ -21,6 +23,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0) -> Tensor:
     if q.device.type == "cpu" and q.shape[2] <= EXPLICIT_MAX_T:
         return explicit_attention(q, k, v, scale)
     gqa = q.shape[1] != k.shape[1]
+    if gqa and q.is_cuda and q.dtype not in GROUPED_ON_CUDA:
+        group = q.shape[1] // k.shape[1]
+        k, v, gqa = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1), False
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa)
 
 

@@ -1,4 +1,4 @@
-"""GELU (tanh form) of a linear layer; on a CPU in bf16 as one kernel.
+"""GELU (tanh form) of a linear layer; on a CPU in bf16 as one kernel, unless it is compiled.
 
 torch's own kernel spends more time on the tanh than the matrix products around it take. oneDNN applies it
 to the fp32 accumulators in passing; the pre-activation is not kept but made again in the backward pass.
@@ -16,7 +16,8 @@ from torch import Tensor
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """gelu(x weight^T + bias): x (..., in), weight (out, in), bias (out), all of one dtype -> (..., out)."""
-    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and _has_kernel():
+    eager_on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if x.dtype == torch.bfloat16 and eager_on_cpu and _has_kernel():
         return _FusedLinearGelu.apply(x, weight, bias)  # type: ignore[return-value]
     return F.gelu(F.linear(x, weight, bias), approximate="tanh")
 

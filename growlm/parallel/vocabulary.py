@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from growlm.model.loss import CHUNK_ELEMENTS, GPU_CHUNKS, widened
+from growlm.model.loss import chunk_rows, widened
 
 
 def vocabulary_cross_entropy(
@@ -49,7 +49,7 @@ class _VocabularyCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_grad else None
         grad_weight = torch.zeros_like(weight) if needs_grad else None
-        rows = max(1, CHUNK_ELEMENTS * (GPU_CHUNKS if hidden.is_cuda else 1) // V)
+        rows = chunk_rows(V, hidden.device)
         for start in range(0, N, rows):
             h = hidden[start : start + rows]
             logits = h @ head.T  # rows V
