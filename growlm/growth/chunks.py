@@ -20,20 +20,26 @@ CORES = os.cpu_count() or 1
 CHUNK_BYTES = 2 << 20  # a few of these stay in the cache from reading to writing
 
 
-def grow_chunks(growth: Growth, parameter: Parameter, kind: Kind, read: ReadRows) -> Iterator[Tensor]:
-    """The rows of a grown tensor in order, some at a time; arguments as of `grow_rows`.
+def grow_chunks(
+    growth: Growth,
+    parameter: Parameter,
+    kind: Kind,
+    read: ReadRows,
+    rows: tuple[int, int] | None = None,
+) -> Iterator[Tensor]:
+    """The rows [start, stop) of a grown tensor in order, some at a time, or all; arguments as of `grow_rows`.
 
     While the caller writes a chunk, every core grows another: `read` is called from several threads.
     """
-    rows = parameter.shape[0]
-    step = max(1, CHUNK_BYTES // (4 * parameter.numel // rows))
-    starts = range(0, rows, step)
+    first, end = rows or (0, parameter.shape[0])
+    step = max(1, CHUNK_BYTES // (4 * parameter.numel // parameter.shape[0]))
+    starts = range(first, end, step)
 
     def grown(start: int) -> Tensor:
-        return grow_rows(growth, parameter, kind, start, min(rows, start + step), read)
+        return grow_rows(growth, parameter, kind, start, min(end, start + step), read)
 
     if len(starts) == 1:
-        yield grown(0)
+        yield grown(first)
         return
     ahead: deque[Future[Tensor]] = deque()
     for start in starts:

@@ -29,7 +29,14 @@ def prepare_growth(
     Depth `distance` measures every block on `tokens` (B, T); `ligo` learns from `batches` of (tokens,
     targets). Raises GrowthError, before anything is touched.
     """
-    deeper = table.depth == "distance" and target.n_layers > old.config.n_layers
-    distances = layer_distances(old, tokens) if deeper else None
+    distances = block_distances(old, target, table, tokens)
     plan = plan_growth(old.config, target, table, seed=seed, distances=distances, has_state=has_state)
     return with_learned(plan, old, batches)
+
+
+def block_distances(
+    old: Weights, target: ModelConfig, table: GrowthTable, tokens: Tensor
+) -> list[float] | None:
+    """What depth `distance` chooses by, measured on tokens (B, T); None for another growth."""
+    deeper = table.depth == "distance" and target.n_layers > old.config.n_layers
+    return layer_distances(old, tokens) if deeper else None

@@ -6,8 +6,9 @@ A kill at any instant leaves the old checkpoint or both.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +32,21 @@ from growlm.growth.certify import require
 from growlm.growth.choose import Batch, CertificateKind, affordable, certify_as
 from growlm.growth.chunks import grow_chunks, one_thread
 from growlm.growth.fusion import FusedWeights
-from growlm.growth.operators import Growth
-from growlm.growth.prepare import prepare_growth
+from growlm.growth.learned import with_learned
+from growlm.growth.operators import Growth, plan_growth
+from growlm.growth.prepare import block_distances
 from growlm.growth.weights import Weights
-from growlm.model.parameters import n_parameters, parameter_table
+from growlm.model.parameters import parameter_table
+from growlm.parallel.world import World
+from growlm.plan.pieces import Piece
 from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
+from growlm.train.joint import Joint, PieceEntry
 from growlm.train.optimizer import state_kinds, stored_name
-from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, STATE_BYTES
+from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE
 from growlm.train.stored import stored_companions
+
+ALONE = World.alone(torch.device("cpu"))
 
 
 def grow_checkpoint(
@@ -52,22 +59,34 @@ def grow_checkpoint(
     batch: Batch,
     facts: dict[str, Any],
     batches: Iterable[Batch] | None = None,
+    world: World = ALONE,
 ) -> tuple[Path, dict[str, Any]]:
     """Grow a checkpoint into `target`'s shape and commit it to `store`; its path and entry in the lineage.
 
-    `batch` is (tokens, targets), each (B, T), for the certificate; `batches` are for operators that learn.
+    All ranks call it, and each grows its share. `batch` is (tokens, targets), each (B, T), for the
+    certificate; `batches` are for operators that learn. Both count on rank 0, which certifies.
     Raises GrowthError if the pair is refused or not exact as declared, DiskError if there is no room; then
     nothing was committed.
     """
-    with open_growth(source, target, table, seed=seed, batch=batch, batches=batches) as grown:
-        store.check_space(STATE_BYTES * n_parameters(grown.growth.new))
-        with store.begin(source.manifest.step) as pending:
-            for file, names in grown.tensors.items():
-                writer = pending.writer(file, [grown.entry(name) for name in names])
-                grown.write(names, writer)
-            kind = "full" if affordable(grown.growth) == "full" else "streaming"  # what trains here fits here
-            entry = grown.certified(pending.open(), batch, kind)
-            return pending.commit(**grown.fields(entry), **facts), entry
+    opened = open_growth(source, target, table, seed=seed, batch=batch, batches=batches, world=world)
+    with opened as grown:
+        share = grown.share(world.rank, world.size)
+        sizes = {file: 4 * sum(p.numel for p in pieces.values()) for file, pieces in share.items()}
+        with Joint.begin(store, world, source.manifest.step, sizes) as joint:
+            with world.together():
+                for file in joint.parts:
+                    entries = {name: grown.part(name, piece) for name, piece in share[file].items()}
+                    with joint.writer(file, entries) as writer:
+                        grown.write(share[file], writer)
+            joint.collect()
+            entry, fields = None, {}
+            with world.together():
+                if joint.pending:
+                    # what trains here fits here
+                    kind = "full" if affordable(grown.growth) == "full" else "streaming"
+                    entry = grown.certified(joint.pending.open(), batch, kind)
+                    fields = grown.fields(entry) | facts
+            return joint.commit(fields), world.exchange(entry)[0]
 
 
 def grow_checkpoint_apart(
@@ -99,8 +118,8 @@ def grow_checkpoint_apart(
         with partial_folder(out, grown.plan(), shards, progress) as partial:
             infos = {}
             for shard in shards:
-                names = [name for name, _, _ in shard.entries]
-                infos[shard.file] = partial.write(shard, lambda w, names=names: grown.write(names, w))
+                pieces = {name: Piece.whole(shape) for name, _, shape in shard.entries}
+                infos[shard.file] = partial.write(shard, lambda w, pieces=pieces: grown.write(pieces, w))
             written = StoredTensors(partial.path, tensor_records(infos))
             entry = grown.certified(written, batch, certificate)
             fields = grown.fields(entry) | {name: getattr(source.manifest, name) for name in facts}
@@ -138,13 +157,38 @@ class GrownState:
         """Name, dtype and shape of a tensor to write."""
         return name, torch.float32, parameter_table(self.growth.new)[_split(name)[1]].shape
 
-    def write(self, names: list[str], writer: TensorWriter) -> None:
-        """Grow tensors and write them, by rows."""
-        with one_thread():
+    def part(self, name: str, piece: Piece) -> PieceEntry:
+        """The entry of a piece of a tensor."""
+        _, dtype, shape = self.entry(name)
+        return dtype, piece, shape
+
+    def share(self, rank: int, size: int) -> dict[str, dict[str, Piece]]:
+        """The rows of tensors that a rank grows, by file: one run of them all, as many bytes for each rank.
+
+        What was learned only rank 0 has, so it grows alone.
+        """
+        if self.growth.table.operator == "ligo":
+            rank, size = (0, 1) if rank == 0 else (1, 1)
+        shapes = {name: self.entry(name)[2] for names in self.tensors.values() for name in names}
+        total = sum(map(math.prod, shapes.values()))
+        edges, begin = (total * rank // size, total * (rank + 1) // size), 0
+        share: dict[str, dict[str, Piece]] = {file: {} for file in self.tensors}
+        for file, names in self.tensors.items():
             for name in names:
+                n_rows, numel = shapes[name][0], math.prod(shapes[name])
+                first, end = (min(max(-(-(e - begin) * n_rows // numel), 0), n_rows) for e in edges)
+                if first < end:
+                    share[file][name] = Piece(((first, end), *Piece.whole(shapes[name]).ranges[1:]))
+                begin += numel
+        return share
+
+    def write(self, pieces: Mapping[str, Piece], writer: TensorWriter) -> None:
+        """Grow rows of tensors and write them, some at a time."""
+        with one_thread():
+            for name, piece in pieces.items():
                 kind, parameter = _split(name)
                 record = parameter_table(self.growth.new)[parameter]
-                for rows in grow_chunks(self.growth, record, kind, self.stored[kind].read):
+                for rows in grow_chunks(self.growth, record, kind, self.stored[kind].read, piece.ranges[0]):
                     writer.write(rows)
 
     def certified(self, tensors: StoredTensors, batch: Batch, kind: CertificateKind) -> dict[str, Any]:
@@ -188,25 +232,30 @@ def open_growth(
     batch: Batch,
     batches: Iterable[Batch] | None,
     others: Sequence[Parent] = (),
+    world: World = ALONE,
 ) -> Iterator[GrownState]:
-    """Plan the growth of a checkpoint and open its files. Raises GrowthError if the pair is refused.
+    """Plan the growth of a checkpoint and open its files, on all ranks. Raises GrowthError if it is refused.
 
     Fused with others it has no optimizer state (`FusedWeights`).
     """
-    refuse_inside_a_ramp(source)
     kinds: tuple[Kind, ...] = ("weight", "exp_avg", "exp_avg_sq")
     held: list[Kind] = [
         k for k in kinds if k == "weight" or f"{k}/embedding.weight" in source.manifest.tensors
     ]
     with ExitStack() as stack:
-        stored: dict[Kind, Weights] = {
-            kind: stack.enter_context(StoredWeights.of(source, kind)) for kind in held
-        }
-        if others:
-            stored = {"weight": FusedWeights([stored["weight"], *(other.weights for other in others)])}
-        growth = prepare_growth(
-            stored["weight"], target, table, seed=seed, tokens=batch[0], batches=batches, has_state=True
-        )
+        with world.together():
+            refuse_inside_a_ramp(source)
+            stored: dict[Kind, Weights] = {
+                kind: stack.enter_context(StoredWeights.of(source, kind)) for kind in held
+            }
+            if others:
+                stored = {"weight": FusedWeights([stored["weight"], *(other.weights for other in others)])}
+            old = stored["weight"]
+            distances = block_distances(old, target, table, batch[0]) if world.main else None
+        distances = world.exchange(distances)[0]
+        with world.together():
+            growth = plan_growth(old.config, target, table, seed=seed, distances=distances)
+            growth = with_learned(growth, old, batches) if world.main else growth
         yield GrownState(growth, source, stored, others)
 
 

@@ -19,7 +19,7 @@ from growlm.errors import CheckpointError
 from growlm.parallel.world import World
 from growlm.plan.pieces import Piece
 
-Entry = tuple[torch.dtype, Piece, tuple[int, ...]]
+PieceEntry = tuple[torch.dtype, Piece, tuple[int, ...]]
 """Of a tensor to write: its dtype, which piece of it, and the shape of the whole."""
 
 
@@ -65,7 +65,7 @@ class Joint:
 
     @contextmanager
     def writer(
-        self, file: str, entries: Mapping[str, Entry], on_bytes: Callable[[int], None] = lambda _: None
+        self, file: str, entries: Mapping[str, PieceEntry], on_bytes: Callable[[int], None] = lambda _: None
     ) -> Iterator[TensorWriter]:
         """For writing this rank's part of a file; it is on the disk when the context ends.
 

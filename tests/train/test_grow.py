@@ -19,7 +19,7 @@ from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, TrainState
 from growlm.train.supervisor import run
 from tests.checkpoint.helpers import in_child
 from tests.train.conftest import MakeRecipe
-from tests.train.helpers import ONE_STAGE, messages, newest, records
+from tests.train.helpers import ALONE, ONE_STAGE, messages, newest, records
 
 FACTS: dict[str, Any] = dict.fromkeys(("recipe_hash", "data_fingerprint", "tokenizer_hash"), "")
 FACTS["environment"] = {}
@@ -153,7 +153,7 @@ def test_a_state_loads_with_what_growth_left(source: Checkpoint, recipe: MakeRec
     grow_to(source, store, *GROWTHS[1])
     grown = store.latest_valid(pytest.fail)
     assert grown is not None
-    state = TrainState.load(grown, recipe(), torch.device("cpu"))
+    state = TrainState.load(grown, recipe(), ALONE)
     assert state.mask == 0.0
     assert state.ramp is not None
     assert state.ramp.axes["vocab"] == ((320, 384),)
@@ -166,7 +166,7 @@ def test_tensors_that_do_not_fit_are_a_damaged_checkpoint(source: Checkpoint, re
     wrong = source.manifest.model | {"d_ff": 64}
     other = Checkpoint(source.path, source.manifest.model_copy(update={"model": wrong}))
     with pytest.raises(CheckpointError, match="do not fit"):
-        TrainState.load(other, recipe(), torch.device("cpu"))
+        TrainState.load(other, recipe(), ALONE)
 
 
 def test_the_certificate_is_in_the_record_and_in_the_manifest(recipe: MakeRecipe, tmp_path: Path) -> None:

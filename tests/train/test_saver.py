@@ -12,13 +12,11 @@ from torch import Tensor
 from growlm.checkpoint.manifest import MANIFEST, Manifest
 from growlm.checkpoint.store import CheckpointStore
 from growlm.errors import DiskError
-from growlm.parallel.world import World
 from growlm.plan.pieces import Piece
 from growlm.train.saver import Saver, Shard
 from tests.checkpoint.helpers import FIELDS, in_child, tensors
-from tests.train.helpers import fault
+from tests.train.helpers import ALONE, fault
 
-ALONE = World(0, 1, 0, torch.device("cpu"))
 FILES = {"model.safetensors": "", "optimizer.safetensors": "exp_avg/"}
 FAULTS = ("after_mkdir", "write@1", "write@5", "after_file@2", "before_manifest", "after_manifest")
 
