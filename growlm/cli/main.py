@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from growlm import __version__
-from growlm.cli import ckpt, data
+from growlm.cli import ckpt, data, launch
 from growlm.cli.compare import compare
 from growlm.cli.demo import demo
 from growlm.cli.doctor import doctor
@@ -39,6 +39,7 @@ app.command()(schema)
 app.command()(doctor)
 app.add_typer(data.app, name="data")
 app.command()(train)
+app.add_typer(launch.app, name="launch")
 app.command()(grow)
 app.command("import")(import_)
 app.command()(export)

@@ -65,6 +65,7 @@ def test_the_verbs_are_those_of_the_documentation() -> None:
         "doctor",
         "data",
         "train",
+        "launch",
         "grow",
         "import",
         "export",
