@@ -5,11 +5,12 @@ attention in one kernel that keeps no scores. With n tokens, D, Q, K and F the s
 keys and the MLP, over t tensor-parallel ranks, a block keeps in the compute dtype
 
     none        n (4 D + (2 Q + 2 K + m F) / t)     m = 2 for GELU, 4 gated, 1 for ReLU: 16 n D for a GPT
-    selective   n (3 D + (2 Q + 2 K + f F) / t)     its input and all that matrix products and attention give
+    selective   n (D + (2 Q + K + F) / t)           its input, attention, every second product; gated n D more
     full        n D                                 its input
 
 Under sequence parallelism what norms read is 1/t. They count the inputs of the split layers so as well,
-and gather them again in the backward pass; here they are kept whole.
+and gather them again in the backward pass; here they are kept whole. On a CPU torch keeps more: scores of
+short contexts, and of an RMSNorm what it reads and what it makes of that in fp32.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class Work:
         return self.batch_size // (layout.dp * layout.micro_batch)
 
 
-def recomputes(layout: Layout, layer: int) -> bool:
-    """Whether the backward pass makes a block again."""
-    return layout.recompute != "none" and layer % layout.recompute_every == 0
+def recomputed(layout: Layout, run: range) -> int:
+    """How many blocks of a model part the backward pass makes again."""
+    return 0 if layout.recompute == "none" else len(run[:: layout.recompute_every])
 
 
 def stream_bytes(config: ModelConfig, layout: Layout, work: Work) -> int:
@@ -85,19 +86,20 @@ def kept_bytes(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
     runs, stream = layout.parts(config, pp), stream_bytes(config, layout, work)
     whole = block_bytes(config, layout, work, recompute="none")
     cut = block_bytes(config, layout, work, recompute=layout.recompute)
-    blocks = sum(cut if recomputes(layout, layer) else whole for run in runs for layer in run)
-    kept = flights * blocks + _boundary_bytes(layout, work, pp, flights) * stream
+    again = sum(recomputed(layout, run) for run in runs)
+    blocks = again * cut + (sum(map(len, runs)) - again) * whole
+    kept = flights * blocks + _boundaries(layout, work, pp, flights) * stream
     if pp == 0:
         kept += 8 * tokens * flights
     if pp == layout.pp - 1:
-        kept += stream + tokens * config.d_model * work.compute_bytes
+        kept += _normed(config, work) * stream + tokens * config.d_model * work.compute_bytes
         kept += 4 * config.vocab_size * config.d_model // layout.tp
     return round(kept)
 
 
-def _boundary_bytes(layout: Layout, work: Work, pp: int, flights: float) -> float:
-    """Streams kept where parts meet, of torch.distributed.pipelining: it has a buffer for every micro-batch
-    of a step that a part receives, forward and backward; a block's input lies in one. And what was sent."""
+def _boundaries(layout: Layout, work: Work, pp: int, flights: float) -> float:
+    """Streams kept where parts meet, by torch.distributed.pipelining: a buffer for everything that a part
+    receives in a step, forward and backward, in which its first input lies; and what it has sent."""
     if layout.pp == 1:
         return 0.0
     before = layout.interleave - (pp == 0)
@@ -118,9 +120,15 @@ def block_bytes(config: ModelConfig, layout: Layout, work: Work, *, recompute: R
     hidden = n * config.d_ff * c // t
     statistics = 4 * n * config.n_heads // t
     if recompute == "selective":
-        return stream + 2 * wide + 2 * (queries + keys) + (1 + gated) * hidden + statistics
+        return stream + 2 * queries + keys + hidden + gated * wide + statistics
     if work.cpu and work.seq_len <= CPU_SCORES:
         statistics = n * config.n_heads * work.seq_len * c // t
     kept = 4 if gated else 1 if family.activation == "relu" else 2
-    heads = 2 * (queries + keys) + normed * (queries + keys)
-    return (1 if family.parallel else 2) * stream + 2 * wide + heads + kept * hidden + statistics
+    norms = (1 if family.parallel else 2) * stream + normed * (queries + keys)
+    heads = 2 * (queries + keys) + statistics
+    return _normed(config, work) * norms + 2 * wide + heads + kept * hidden
+
+
+def _normed(config: ModelConfig, work: Work) -> int:
+    """How often a norm keeps what it reads."""
+    return 8 // work.compute_bytes if work.cpu and family_of(config).norm == "rms" else 1

@@ -30,37 +30,43 @@ def choose_layout(
     What the recipe says is taken as it is; of the rest the first choice is taken that fits. A layout that
     leaves no choice but the micro-batch is never refused for its memory. Raises RecipeError.
     """
-    stage, given = recipe.stages[stage_index], recipe.stages[stage_index].layout
     _check_world(recipe, stage_index, world)
-    splits = list(_splits(recipe, stage_index, world, per_node if memory_bytes else 1))
-    first, least = None, None
-    problem: RecipeError | None = None
-    work = Work.of(recipe, stage_index)
-    for tp, pp in splits:
+    stage, splits = recipe.stages[stage_index], _splits(recipe, stage_index, world, per_node)
+    if memory_bytes is None:
+        splits = splits[:1]
+    options, problem = [], _no_split(stage, world)
+    for tp, pp in reversed(splits):
         try:
-            options = list(_options(recipe, stage, world, tp, pp))
+            options = [*_options(recipe, stage, world, tp, pp), *options]
         except RecipeError as error:
-            problem = problem or error
-            continue
-        first = first or options[0]
-        if memory_bytes is None or world == 1:
-            break
-        for layout in options:
-            need = most_loaded(recipe.model_config_of(stage_index), layout, work)[1].total
-            if need <= FITS * memory_bytes:
-                return layout
-            least = min(least or need, need)
-    if first is None:
-        raise problem or _no_split(stage, world)
-    if least is None or memory_bytes is None or (len(splits) == 1 and given.zero is not None):
-        return first
+            problem = error
+    if not options:
+        raise problem
+    if memory_bytes is None or world == 1:
+        return options[0]
+    config, work = recipe.model_config_of(stage_index), Work.of(recipe, stage_index)
+    needs = []
+    for layout in options:
+        needs.append(most_loaded(config, layout, work)[1].total)
+        if needs[-1] <= FITS * memory_bytes:
+            return layout
+    if len({(layout.tp, layout.pp, layout.zero) for layout in options}) == 1:
+        return options[-1]
     raise RecipeError(
         f"no layout of stage {stage.name} over {world} processes is estimated to fit into memory",
         where=f"stages.{stage.name}.layout",
-        why=f"the smallest needs {least / 2**30:.1f} GiB of {FITS * memory_bytes / 2**30:.1f} on one of them",
+        why=f"the smallest needs {min(needs) / 2**30:.3g} GiB on one of them, and "
+        f"{FITS * memory_bytes / 2**30:.3g} may be filled",
         fix='write recompute = "full" or a smaller micro_batch_size, or start more processes; '
         "tp, pp and zero written by hand are taken as they are",
     )
+
+
+def ranks_of(recipe: Recipe) -> int | None:
+    """The number of ranks that the recipe's layouts fix; None if they leave it open."""
+    layouts = [stage.layout for stage in recipe.stages]
+    fixed = [g.dp * g.tp * g.pp for g in layouts if g.dp and g.tp and g.pp]
+    return max(fixed, default=None)
 
 
 def _check_world(recipe: Recipe, index: int, world: int) -> None:
@@ -90,23 +96,22 @@ def _check_world(recipe: Recipe, index: int, world: int) -> None:
     )
 
 
-def _splits(recipe: Recipe, index: int, world: int, most: int) -> Iterator[tuple[int, int]]:
-    """Every (tp, pp) to try, the fewest ranks first, then the larger tp; `most` 1 leaves both at 1."""
+def _splits(recipe: Recipe, index: int, world: int, per_node: int) -> list[tuple[int, int]]:
+    """Every (tp, pp) to try, the fewest ranks first, then the larger tp."""
     given, stage, config = recipe.stages[index].layout, recipe.stages[index], recipe.model_config_of(index)
-    sizes = [config.n_heads, config.n_kv_heads, config.d_ff, config.vocab_size]
+    sizes = [config.n_heads, config.n_kv_heads, config.d_ff, config.vocab_size, per_node]
     if given.sequence_parallel is not False:
         sizes.append(stage.seq_len)
-    alone = most == 1 or recipe.train.deterministic
-    tps = range(1, (1 if alone else most) + 1)
-    pps = range(1, (1 if alone else max(1, stage.n_layers // given.interleave)) + 1)
-    fits = [tp for tp in tps if most % tp == 0 and all(size % tp == 0 for size in sizes)]
+    alone = recipe.train.deterministic
+    tps = [tp for tp in range(1, per_node + 1) if all(size % tp == 0 for size in sizes)]
+    pps = range(1, max(1, stage.n_layers // given.interleave) + 1)
     pairs = [
         (tp, pp)
-        for tp in ([given.tp] if given.tp else fits)
-        for pp in ([given.pp] if given.pp else pps)
+        for tp in ([given.tp] if given.tp else [1] if alone else tps)
+        for pp in ([given.pp] if given.pp else [1] if alone else pps)
         if world % (tp * pp) == 0 and given.dp in (None, world // (tp * pp))
     ]
-    yield from sorted(pairs, key=lambda pair: (pair[0] * pair[1], -pair[0]))
+    return sorted(pairs, key=lambda pair: (pair[0] * pair[1], -pair[0]))
 
 
 def _options(recipe: Recipe, stage: StageTable, world: int, tp: int, pp: int) -> Iterator[Layout]:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from growlm.model.parameters import Parameter
-from growlm.plan.activations import Work, block_bytes, in_flight, kept_bytes, recomputes
+from growlm.plan.activations import Work, block_bytes, in_flight, kept_bytes, recomputed
 from growlm.plan.layout import Layout, parameters_of, pieces_of
 from growlm.recipe.shape import ModelConfig
 
-CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 25}
+CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits that the loss holds at a time (model/loss.py)."""
 
 Table = Mapping[str, Parameter]
@@ -51,7 +51,7 @@ def footprint(config: ModelConfig, layout: Layout, work: Work, rank: int) -> Foo
     moments = {name: 1 if work.muon and p.role == "hidden" else 2 for name, p in table.items()}
     return Footprint(
         weights=4 * held,
-        working=_working(table, layout, work, pp),
+        working=_working(config, layout, work, pp),
         gradients=_gradients(table, layout, work, held),
         optimizer=sum(4 * moments[name] * piece.numel for name, piece in pieces.items()),
         activations=kept_bytes(config, layout, work, pp),
@@ -87,20 +87,21 @@ def _block(table: Table) -> Table:
     return {name: p for name, p in table.items() if first is not None and p.layer == first}
 
 
-def _working(table: Table, layout: Layout, work: Work, pp: int) -> int:
+def _working(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
     """Copies of weights to compute with.
 
     Over data-parallel ranks what they gather, under ZeRO 3 of a block and of the next one; it is in place for
     all micro-batches. Otherwise every forward pass casts for itself, and the backward pass needs it again.
     """
+    table = parameters_of(config, layout, pp)
     blocks = local_numel(blocks_of(table), layout.tp)
     if layout.dp > 1:
         gathered = 2 * local_numel(_block(table), layout.tp) if layout.zero == 3 else blocks
         return work.compute_bytes * gathered + 4 * local_numel(rest_of(table), layout.tp)
     if work.compute_bytes == 4:
         return 0
-    layers = {p.layer for p in table.values() if p.layer is not None}
-    kept = sum(not recomputes(layout, layer) for layer in layers) / max(1, len(layers))
+    runs = layout.parts(config, pp)
+    kept = sum(len(run) - recomputed(layout, run) for run in runs) / max(1, sum(map(len, runs)))
     return round(work.compute_bytes * blocks * kept * in_flight(layout, work, pp))
 
 

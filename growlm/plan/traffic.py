@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from growlm.plan.activations import Work, recomputes, stream_bytes
+from growlm.plan.activations import Work, recomputed, stream_bytes
 from growlm.plan.flops import block_flops, head_flops
 from growlm.plan.footprint import blocks_of, local_numel, rest_of
 from growlm.plan.layout import Layout, parameters_of
@@ -81,9 +81,9 @@ def _tensor_parallel(config: ModelConfig, layout: Layout, work: Work, pp: int) -
     tokens = layout.micro_batch * work.seq_len
     stream = tokens * config.d_model * work.compute_bytes
     first, last = pp == 0, pp == layout.pp - 1
-    again = _repeated(layout)
-    layers = [layer for run in layout.parts(config, pp) for layer in run]
-    times = sum(8 + again * recomputes(layout, layer) for layer in layers) + 2 * first + 2 * last
+    again = 3 if layout.sequence_parallel else 2  # of a block made again, all but the last sum
+    runs = layout.parts(config, pp)
+    times = sum(8 * len(run) + again * recomputed(layout, run) for run in runs) + 2 * first + 2 * last
     each = times * stream + (6 * 4 * tokens if last else 0)
     table = parameters_of(config, layout, pp)
     shared = [p for p in table.values() if p.tp_dim is None]
@@ -91,14 +91,6 @@ def _tensor_parallel(config: ModelConfig, layout: Layout, work: Work, pp: int) -
         shared = [p for p in shared if p.axes == ("head_dim",)]
     gradients = 2 * 4 * sum(p.numel for p in shared) / layout.shards
     return _ring(layout.tp) * (work.micro_batches(layout) * each + gradients)
-
-
-def _repeated(layout: Layout) -> int:
-    """Gathers or scatters of the stream that a block makes once more when it is recomputed; the last sum of
-    a block is not."""
-    if layout.recompute == "full":
-        return 3 if layout.sequence_parallel else 2
-    return 2 if layout.sequence_parallel else 0
 
 
 def _pipeline(config: ModelConfig, layout: Layout, work: Work, pp: int) -> float:
