@@ -31,8 +31,10 @@ def apply(data: dict[str, Any], text: str) -> Override:
     key: Key = ()
     for name in path:
         step = _step(parent, name, key, data, where)
-        parent = parent[step] if isinstance(step, int) else parent.setdefault(step, {})
         key = (*key, step)
+        if isinstance(parent, dict) and parent.get(str(step)) in words_of(field_at(key)):
+            parent[step] = {}  # `layout = "auto"` is a table that says nothing
+        parent = parent[step] if isinstance(step, int) else parent.setdefault(step, {})
     step = _step(parent, last, key, data, where)
     parent[step] = _value((*key, step), raw.strip(), where)
     return Override(text, (*key, step))

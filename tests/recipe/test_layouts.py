@@ -31,6 +31,8 @@ def test_a_layout_is_a_table_or_overrides(write: Write) -> None:
     written = load_recipe(write(line24="batch_size = 4\n[stages.layout]\ndp = 2\nzero = 3"))
     assert written == load_recipe(write(), ["stages.a.layout={ dp = 2, zero = 3 }"])
     assert written == load_recipe(write(), ["stages.a.layout.dp=2", "stages.0.layout.zero=3"])
+    both = ["stages.a.layout=auto", "stages.a.layout.dp=2", "stages.a.layout.zero=3"]
+    assert written == load_recipe(write(), both)
     assert (written.stages[0].layout.dp, written.stages[0].layout.zero) == (2, 3)
 
 
