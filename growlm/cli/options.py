@@ -10,11 +10,11 @@ from growlm.errors import CheckpointError, RecipeError
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
-def file_bytes(text: str) -> int:
+def file_bytes(text: str, option: str = "--shard-size") -> int:
     """The bytes of `--shard-size 5GB`. Raises RecipeError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?B)?", text.strip(), re.IGNORECASE)
     if match is None or float(match[1]) == 0:
-        raise RecipeError(f"{text!r} is not a size of a file", where="--shard-size", fix="--shard-size 5GB")
+        raise RecipeError(f"{text!r} is not a number of bytes", where=option, fix=f"{option} 5GB")
     return max(1, int(float(match[1]) * _UNITS[(match[2] or "").upper()]))
 
 

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from growlm.cli.options import file_bytes
+from growlm.errors import RecipeError
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe file, or the name of a preset.")],
@@ -19,11 +22,29 @@ def train(
         bool, typer.Option("--accept-changes", help="Continue although the recipe or the data changed.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Lay every stage out over its ranks, check it, and start nothing."),
+    ] = False,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="--dry-run: so many ranks; as the recipe says if not given.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="80GB", help="--dry-run: memory of a rank, to choose layouts by.")
+    ] = None,
 ) -> None:
     """Train a recipe. The same command continues a run that was stopped or killed."""
     from growlm.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
+    if dry_run:
+        from growlm.cli.rehearsal import dry_run as rehearse
+
+        rehearse(loaded, ranks, file_bytes(memory, "--memory") if memory else None, as_json=as_json)
+        return
+    if ranks or memory:
+        given = "--ranks" if ranks else "--memory"
+        raise RecipeError(f"{given} goes with --dry-run only", fix="torchrun or growlm launch start ranks")
 
     from growlm.train.malloc import use_tuned_malloc
 

@@ -54,7 +54,7 @@ class Engine:
         """`micro_batches`: of one step, on this rank. Every rank must call this at the same time."""
         self.config, self.layout, self.device = config, layout, device
         self.micro_batches, self.deterministic = micro_batches, deterministic
-        self.mesh = Mesh.of(layout, rank, device.type)
+        self.mesh = Mesh.of(layout, rank, "cuda" if device.type == "cuda" else "cpu")
         self.split = _split(self.mesh)
         self.parts = [self._build(layers, dtype) for layers in layout.parts(config, self.mesh.place.pp)]
         self.pipeline = Pipeline(self.parts, self.mesh, micro_batches) if layout.pp > 1 else None

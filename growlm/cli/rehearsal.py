@@ -1,0 +1,63 @@
+"""What `growlm train --dry-run` prints: every stage over its ranks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from growlm.parallel.rehearsal import Rehearsal
+    from growlm.recipe.schema import Recipe
+
+
+def dry_run(recipe: Recipe, ranks: int | None, memory: int | None, *, as_json: bool) -> None:
+    """Lay out every stage of a recipe, check it, and print what a rank of it has to do."""
+    from growlm.parallel.rehearsal import rehearse
+    from growlm.plan.auto import ranks_of
+    from growlm.recipe.check import check_recipe
+
+    check_recipe(recipe)
+    world = ranks or ranks_of(recipe) or 1
+    stages = []
+    for index in range(len(recipe.stages)):
+        stages.append(rehearse(recipe, index, world, memory))
+        if not as_json:
+            typer.echo(_text(stages[-1], memory))
+    if as_json:
+        typer.echo(json.dumps({"ranks": world, "stages": [asdict(stage) for stage in stages]}, indent=2))
+    else:
+        typer.echo(f"{len(stages)} stages over {world} ranks: every shard has its planned shape")
+
+
+def _text(r: Rehearsal, memory: int | None) -> str:
+    from growlm.checkpoint.disk import human_bytes
+    from growlm.train.console import count
+
+    layout = r.layout
+    extras = [f"ZeRO-{layout.zero}"] if layout.dp > 1 else []
+    extras += [f"{layout.replicas} replicas"] if layout.replicas > 1 else []
+    extras += ["sequence parallel"] if layout.sequence_parallel else []
+    extras += [f"{layout.interleave} parts per rank"] if layout.interleave > 1 else []
+    every = f" of every {layout.recompute_every} blocks" if layout.recompute_every > 1 else ""
+    extras += [f"recomputation {layout.recompute}{every}"] if layout.recompute != "none" else []
+    extras += ["compiled"] if layout.compile else []
+    kinds = ", ".join(f"{name} {human_bytes(size)}" for name, size in asdict(r.memory).items() if size)
+    sent = ", ".join(f"{name} {human_bytes(size)}" for name, size in asdict(r.traffic).items() if size)
+    given = f" of {human_bytes(memory)}" if memory else ""
+    rows = [
+        ("layout", f"dp {layout.dp} x tp {layout.tp} x pp {layout.pp}" + "".join(f", {x}" for x in extras)),
+        ("batch", f"{r.micro_batches} micro-batches of {layout.micro_batch} on each of {layout.dp} dp ranks"),
+        ("parameters", f"{count(r.parameters)}, of which a rank stores at most {count(r.largest_share)}"),
+        ("optimizer", f"{human_bytes(r.memory.optimizer)} on a rank"),
+        ("activations", f"{human_bytes(r.memory.activations)} on rank {r.fullest_rank}, estimated"),
+        ("memory", f"{human_bytes(r.memory.total)}{given} on rank {r.fullest_rank}, estimated: {kinds}"),
+        ("sent", f"{human_bytes(r.traffic.total)} by a rank in a step" + (f": {sent}" if sent else "")),
+    ]
+    if layout.pp > 1:
+        slowest = max(r.balance)
+        rows.append(("pipeline", f"slowest stage {slowest:.2f} of the mean, bubble {r.bubble:.1%}"))
+    rows.append(("checked", f"{r.ranks_built} ranks built without memory, the pieces of all ranks add up"))
+    return "\n".join([f"stage {r.name}", *(f"  {name:<12}{value}" for name, value in rows), ""])
