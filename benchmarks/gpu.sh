@@ -1,5 +1,5 @@
 #!/bin/sh
-# What needs a GPU, in one command: the model's numbers against the CPU's, then training speed.
+# What needs a GPU, in one command: the model's numbers against the CPU's, then training speed (some 15 minutes).
 # Needs torch with CUDA, numpy, pydantic, rich and xxhash; no network. Results go to benchmarks/results,
 # and to $OUT if it is set.
 set -eu

@@ -14,7 +14,7 @@ from torch import Tensor
 
 EXPLICIT_MAX_T = 512
 GROUPED_ON_CUDA = (torch.bfloat16, torch.float16)
-"""In which flash and cuDNN attention take grouped keys; else torch falls back to a form that keeps T x T scores."""
+"""In which flash and cuDNN attention take grouped keys; in others torch would keep T x T scores."""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0) -> Tensor:

@@ -8,8 +8,8 @@ The one order in which the parallelisms are put together:
     4. blocks, then the rest, are sharded     (rows of the local tensors, over data-parallel ranks)
     5. parts become stages of the pipeline
 
-Each rank holds a rectangle of every tensor (growlm/plan/pieces.py). One process is the layout of one rank: the
-same code, and no communication.
+Each rank holds a rectangle of every tensor (growlm/plan/pieces.py). One process is the layout of one rank:
+the same code, and no communication.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from growlm.model.decoder import Decoder
 from growlm.model.masks import Ramp
 from growlm.model.parameters import parameter_table
 from growlm.model.split import WHOLE, Split
-from growlm.parallel.compile import compile_blocks
+from growlm.parallel.compile import as_written, compile_blocks
 from growlm.parallel.mesh import Mesh
 from growlm.parallel.pipeline import Pipeline
 from growlm.parallel.recompute import recompute
@@ -96,7 +96,7 @@ class Engine:
     def forward_backward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss over the batch, of which (B, T) is this rank's share, by micro-batches.
 
-        Returns the loss and the norm of the gradient, over all ranks, as fp64 scalars; nothing waits for them.
+        Returns the loss and the norm of the gradient over all ranks, fp64 scalars; nothing waits for them.
         """
         if self.deterministic:
             share = self._in_a_tree(tokens, targets)
@@ -173,9 +173,10 @@ class Engine:
         return self.layout.dp > 1 and not self.deterministic
 
     def _forward(self, tokens: Tensor, finish: Callable[[Decoder, Tensor], Tensor]) -> Tensor:
-        if self.pipeline:
-            return self.pipeline.relay(tokens, finish)
-        return finish(self.model, self.model(tokens))
+        with as_written(self.layout):
+            if self.pipeline:
+                return self.pipeline.relay(tokens, finish)
+            return finish(self.model, self.model(tokens))
 
     def _in_sequence(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """One micro-batch after the other; autograd adds their gradients up."""
