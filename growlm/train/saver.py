@@ -1,11 +1,13 @@
 """Saving while training goes on: a copy of the state in host memory at once, the disk in the background.
 
-    begin    all ranks, between two steps: a folder, and copies of this rank's tensors; blocks for the copy
-    thread   writes, hashes and syncs this rank's files
-    finish   all ranks, later: waits for the thread, rank 0 commits what all have written
+    begin     all ranks, between two steps: a folder, and copies of this rank's tensors; blocks for the copy
+    thread    writes, hashes and syncs this rank's files
+    advance   all ranks, when all have written: rank 0 learns what there is
+    thread    on rank 0 gives the checkpoint its name, and removes what is too old
+    advance   all ranks, when that is done: all learn the path
 
-A checkpoint holds the state as it was at `begin`. Until `finish` it does not exist: a kill in between leaves
-the one before it.
+A checkpoint holds the state as it was at `begin`. Until it has its name it does not exist: a kill before
+that leaves the one before it.
 """
 
 from __future__ import annotations
@@ -58,15 +60,26 @@ class Saved:
     bytes: int
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What the thread has done, and when; the name and the size of the checkpoint once it is committed."""
+
+    at: float
+    name: str = ""
+    bytes: int = 0
+
+
 @dataclass
 class _Save:
-    """A save under way: when it began, for how many seconds that blocked; `writing` is when it was done."""
+    """A save under way. `work` is what the thread does now, since `since`; seconds are up to then."""
 
     joint: Joint
     fields: dict[str, Any]
-    started: float
+    work: Future[_Done]
+    since: float
     blocked: float
-    writing: Future[float]
+    seconds: float = 0.0
+    committing: bool = False
 
 
 class Saver:
@@ -89,8 +102,8 @@ class Saver:
         return self._save is not None
 
     def is_written(self) -> bool:
-        """Whether `finish` will not wait for this rank: it has written, or failed; asks no one."""
-        return self._save is None or self._save.writing.done()
+        """Whether `advance` will not wait for this rank: its thread is done, or failed; asks no one."""
+        return self._save is None or self._save.work.done()
 
     def begin(self, step: int, files: Shards, fields: Mapping[str, Any]) -> Saved | None:
         """Start a save of these shards; all ranks call it. Returns the save that it had to finish first.
@@ -112,12 +125,14 @@ class Saver:
                 copies, ready = self._snapshot({file: files[file] for file in joint.parts})
                 kept = deepcopy(dict(fields))
             stack.pop_all()
-        writing = self._thread.submit(_write, joint, copies, ready, self._go_on)
-        self._save = _Save(joint, kept, started, time.perf_counter() - started, writing)
+        work = self._thread.submit(_write, joint, copies, ready, self._go_on)
+        self._save = _Save(joint, kept, work, started, time.perf_counter() - started)
         return before
 
-    def finish(self) -> Saved:
-        """Wait until all ranks have written, commit, remove what is too old; all ranks call it.
+    def advance(self) -> Saved | None:
+        """Take a save one step further, after waiting for the threads of all ranks; all ranks call it.
+
+        The first time rank 0's thread begins to commit, the second time the save is finished and returned.
 
         Raises:
             DiskError: on any rank; nothing is left of the save, and the next one may succeed.
@@ -126,19 +141,26 @@ class Saver:
         if self._save is None:
             raise ValueError("no save was begun")
         save, self._save, entered = self._save, None, time.perf_counter()
-        with save.joint as joint:
+        with ExitStack() as stack:
+            stack.callback(save.joint.discard)
             with self._world.together():
-                written = save.writing.result()
-            joint.collect()
-            path = joint.commit(save.fields)
-        size = 0
-        with self._world.together():
-            if self._world.main:
-                self._store.prune()
-                size = sum(file.stat().st_size for file in path.iterdir())
-        size, done = self._world.exchange(size)[0], time.perf_counter()
-        seconds = written - save.started + done - max(written, entered)
-        return Saved(path, save.blocked + done - entered, seconds, size)
+                done = save.work.result()
+            save.seconds += done.at - save.since
+            if not save.committing:
+                save.joint.collect()
+                save.since, save.committing = time.perf_counter(), True
+                save.work = self._thread.submit(_commit, self._store, save.joint, save.fields)
+                self._save = save
+            name, size = self._world.exchange([done.name, done.bytes])[0]
+            stack.pop_all()
+        save.blocked += time.perf_counter() - entered
+        return None if self._save else Saved(self._store.folder / name, save.blocked, save.seconds, size)
+
+    def finish(self) -> Saved:
+        """Wait until the save is whole and has its name; all ranks call it. Raises what `advance` does."""
+        while not (saved := self.advance()):
+            pass
+        return saved
 
     def close(self) -> None:
         """Give up a save that is not finished, and let go of the memory; needs no other rank."""
@@ -196,8 +218,8 @@ def _buffer(old: Tensor | None, values: Tensor) -> Tensor:
 
 def _write(
     joint: Joint, files: Shards, ready: torch.cuda.Event | None, on_bytes: Callable[[int], None]
-) -> float:
-    """Write this rank's files; the time when they are on the disk. Raises DiskError."""
+) -> _Done:
+    """Write this rank's files and wait until they are on the disk. Raises DiskError."""
     if ready is not None:
         ready.synchronize()
     for file, shards in files.items():
@@ -205,4 +227,13 @@ def _write(
         with joint.writer(file, entries, on_bytes) as writer:
             for shard in shards.values():
                 writer.write(shard.values)
-    return time.perf_counter()
+    return _Done(time.perf_counter())
+
+
+def _commit(store: CheckpointStore, joint: Joint, fields: Mapping[str, Any]) -> _Done:
+    """Give the checkpoint its name and remove what is too old, on rank 0. Raises DiskError."""
+    if joint.pending is None:
+        return _Done(time.perf_counter())
+    path = joint.pending.commit(**fields)
+    store.prune()
+    return _Done(time.perf_counter(), path.name, sum(file.stat().st_size for file in path.iterdir()))

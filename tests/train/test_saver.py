@@ -49,6 +49,13 @@ def save(saver: Saver, step: int) -> None:
     saver.finish()
 
 
+def wait_for(saver: Saver) -> None:
+    deadline = time.monotonic() + 10
+    while not saver.is_written():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def assert_newest(store: CheckpointStore, step: int) -> None:
     """By a store of its own: the newest whole checkpoint is that of `step`, and no half one lies about."""
     fresh = CheckpointStore(store.folder, keep=2)
@@ -99,13 +106,15 @@ def test_training_need_not_wait_for_the_disk(store: CheckpointStore, saver: Save
     assert saver.is_written()
     begin(saver, 1)
     assert saver.pending
-    deadline = time.monotonic() + 10
-    while not saver.is_written():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_for(saver)
     assert store.checkpoints() == [], "before it is committed it is no checkpoint"
-    saver.finish()
+    assert saver.advance() is None
+    wait_for(saver)
+    assert saver.pending
+    saved = saver.advance()
+    assert saved is not None
     assert not saver.pending
+    assert_newest(store, 1)
     with pytest.raises(ValueError, match="no save was begun"):
         saver.finish()
 
