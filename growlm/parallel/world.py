@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +21,7 @@ from typing import Any, Literal, NoReturn
 import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store, _set_pg_timeout
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.rendezvous import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from growlm import errors
 from growlm.errors import Elsewhere, GrowLMError, RankError, RecipeError
@@ -246,13 +246,17 @@ def _device(wanted: Literal["auto", "cpu", "cuda"], local_rank: int) -> torch.de
 
 def _meet(rank: int, size: int, timeout: float) -> Store:
     """The key-value store that all ranks share, once all are there. Raises RankError."""
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     deadline = time.monotonic() + timeout
-    if rank > 0:
-        _wait_for_port(address, port, rank, timeout)
-    left = timedelta(seconds=max(1.0, deadline - time.monotonic()))
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
-        return next(rendezvous("env://", rank, size, timeout=left))[0]
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            port = _fresh_port(TCPStore(address, port, timeout=timedelta(seconds=timeout)), rank, deadline)
+        elif rank > 0:
+            _wait_for_port(lambda: port, deadline)
+        left = timedelta(seconds=max(1.0, deadline - time.monotonic()))
+        return TCPStore(address, port, size, is_master=rank == 0, timeout=left)
+    except TimeoutError as error:
+        raise _not_met(rank, str(error), f"rank {rank} did not find rank 0 within {timeout:.0f} s") from None
     except dist.DistError as error:
         why = str(error).splitlines()[0]
     if "EADDRINUSE" in why:
@@ -275,22 +279,31 @@ def _not_met(rank: int, why: str, what: str = "") -> RankError:
     )
 
 
-def _wait_for_port(address: str, port: int, rank: int, timeout: float) -> None:
-    """Until rank 0 listens; torch would fill the terminal with its attempts. Raises RankError."""
-    deadline, why = time.monotonic() + timeout, ""
+def _fresh_port(board: Store, rank: int, deadline: float) -> int:
+    """Where rank 0 of this start listens. Raises TimeoutError.
+
+    torchrun keeps its own store when it starts the ranks again, with all that dead ranks wrote there; so it
+    only says where to meet. An address that a dead rank 0 left behind answers nobody.
+    """
+    if rank == 0:
+        port = _free_port()
+        board.set("growlm port", str(port))
+        return port
+    return _wait_for_port(lambda: int(board.get("growlm port")), deadline)
+
+
+def _wait_for_port(port: Callable[[], int], deadline: float) -> int:
+    """The port, once rank 0 listens; torch would fill the terminal with its attempts. Raises TimeoutError."""
+    why = ""
     while time.monotonic() < deadline:
         try:
-            socket.create_connection((address, port), timeout=5).close()
-            return
+            found = port()
+            socket.create_connection((os.environ["MASTER_ADDR"], found), timeout=5).close()
+            return found
         except OSError as error:
             why = error.strerror or str(error)
         time.sleep(0.05)
-    raise RankError(
-        f"rank {rank} did not find rank 0 within {timeout:.0f} s",
-        where=f"{address}:{port}",
-        why=why,
-        fix="look at the output of rank 0, and whether this node may connect to that host and port",
-    )
+    raise TimeoutError(why or "nobody answers")
 
 
 def _free_port() -> int:

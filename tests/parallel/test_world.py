@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from growlm.errors import GrowLMError, RankError, RecipeError
-from growlm.parallel.world import join
+from growlm.parallel.world import TCPStore, join
 from growlm.testing.faults import fault_point
 from growlm.testing.ranks import Ranks, RanksError, fork_ranks
 from tests.parallel import world_jobs as jobs
@@ -123,6 +123,24 @@ def test_ranks_leave_in_any_order(ranks: Ranks) -> None:
     draw = random.Random(0)
     for _ in range(5):
         ranks.run(jobs.leave, [draw.choice([0, 0.05, 0.2]) for _ in range(4)])
+
+
+def test_ranks_that_torchrun_starts_again_meet_although_its_store_remembers(tmp_path: Path) -> None:
+    board = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def job() -> None:
+        os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(board.port)}
+        try:
+            with join("cpu", 20) as world:
+                fault_point("met")
+                world.barrier()
+                print(world.exchange(world.rank))
+        except RuntimeError:
+            sys.exit(1)
+
+    assert fork_ranks(3, job, faults={1: "met:kill"}, timeout=20) == [1, -9, 1]
+    assert fork_ranks(3, job, logs=tmp_path, timeout=20) == [0, 0, 0]
+    assert (tmp_path / "rank-2.log").read_text().splitlines()[-1] == "[0, 1, 2]"
 
 
 # --- what can be wrong when they want to meet -----------------------------------------------------------
