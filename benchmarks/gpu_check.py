@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import product
 
 import torch
-from gpu_train import Case, build, train_step
+from gpu_train import WAYS, Case, build, train_step
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -93,12 +93,9 @@ def check_no_wait() -> None:
 def main() -> None:
     """Print every difference; fail on the first that is too large."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    layouts = [
-        Layout(recompute=r, compile=c) for r, c in product(("none", "selective", "full"), (False, True))
-    ]
-    for family, (dtype, limit), layout in product(
-        ("flm", "llama"), ((None, 1e-4), (torch.bfloat16, 5e-2)), layouts
-    ):
+    layouts = [Layout(recompute=kind, compile=compiled) for compiled, kind in WAYS]
+    limits = ((None, 1e-4), (torch.bfloat16, 5e-2))
+    for family, (dtype, limit), layout in product(("flm", "llama"), limits, layouts):
         found = difference(family, dtype, layout)
         way = f"recompute {layout.recompute}, {'compiled' if layout.compile else 'eager'}"
         print(f"{family} {dtype or 'fp32'} {way}: GPU against CPU {found:.2g} (at most {limit:g})")

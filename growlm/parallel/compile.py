@@ -15,6 +15,12 @@ import torch
 from growlm.model.decoder import Decoder
 from growlm.plan.layout import Layout
 
+WARNS_ITSELF = (
+    "The .grad attribute of a Tensor that is not a leaf",
+    ".*autograd.function.Function.* should not be instantiated",
+)
+"""What torch warns of and does itself when it traces a block."""
+
 
 def compile_blocks(part: Decoder) -> None:
     """Compile every block of a model part, on its first use; after `recompute`, before sharding.
@@ -22,8 +28,8 @@ def compile_blocks(part: Decoder) -> None:
     Graphs of the stage before are dropped: torch stops compiling a function that it knows in many shapes.
     """
     torch.compiler.reset()
-    # torch, while it compiles, looks at the gradient of whatever goes into a block, and warns itself of that.
-    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+    for message in WARNS_ITSELF:
+        warnings.filterwarnings("ignore", message=message)
     with warnings.catch_warnings():  # its compiler uses what it deprecates
         warnings.simplefilter("ignore", DeprecationWarning)
         for layer in part.layers:
