@@ -7,9 +7,10 @@ from growlm.data.prepare import prepare
 from growlm.recipe.load import load_recipe
 from growlm.recipe.schema import Recipe
 from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
-from tests.train.helpers import Outcome, straight_run
+from tests.train.helpers import Outcome, killed, straight_run
 
 MakeRecipe = Callable[..., Recipe]
+Straight = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def recipe(data: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeRecipe:
 
 
 @pytest.fixture(scope="session")
-def straight(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+def straight(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Straight:
     """`straight("train.precision=bf16", ...)`: what the recipe gives when nothing happens, computed once."""
     known: dict[tuple[str, ...], Outcome] = {}
 
@@ -44,3 +45,13 @@ def straight(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Ca
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """MFU is not what these tests are about, and its probe takes a third of a second for every start."""
     monkeypatch.setattr("growlm.train.supervisor.peak_tflops", lambda *_: 1.0)
+
+
+@pytest.fixture
+def begun(recipe: MakeRecipe, tmp_path: Path) -> Path:
+    """A run that was killed in its second stage, at step 14, when the save of step 13 had just begun.
+
+    That of step 10 was committed before: the newest checkpoint.
+    """
+    killed(recipe(), tmp_path / "begun", "train.after_step:kill@14")
+    return tmp_path / "begun"

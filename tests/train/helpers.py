@@ -92,6 +92,12 @@ def messages(folder: Path, level: str = "warning") -> list[str]:
     return [r["message"] for r in records(folder, "event") if r["level"] == level]
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file but the record and the lock, which also tell of a refusal."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in ("metrics.jsonl", "lock"))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
 def newest(folder: Path) -> Checkpoint:
     """The newest checkpoint of a run; it must be whole."""
     found = CheckpointStore(folder / "checkpoints", keep=2).latest_valid(pytest.fail)

@@ -27,9 +27,8 @@ from growlm.train.session import open_data
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, TrainState
 from growlm.train.supervisor import run
 from tests.train.conftest import MakeRecipe
-from tests.train.helpers import killed, messages, newest, outcome, records, steps
+from tests.train.helpers import ALONE, killed, messages, newest, outcome, records, steps
 
-CPU = torch.device("cpu")
 MASKED = (
     "stages=[{name = 'on', d_model = 24, n_heads = 4, n_kv_heads = 2, d_ff = 48, n_layers = 2,"
     " tokens = 1280, seq_len = 32, batch_size = 4}]"
@@ -79,7 +78,7 @@ def grown(folder: Path) -> Path:
 
 def test_weights_moments_and_clocks_go_on(recipe: MakeRecipe, earlier: Path) -> None:
     last = newest(earlier)
-    state = initial(recipe(MASKED, f"init={earlier}")).state(recipe(MASKED), CPU)
+    state = initial(recipe(MASKED, f"init={earlier}")).state(recipe(MASKED), ALONE)
     weights, moments = last.load(MODEL_FILE), last.load(OPTIMIZER_FILE)
     assert all(torch.equal(weights[n], p) for n, p in state.model.state_dict().items())
     assert all(torch.equal(moments[n], t) for n, t in state.optimizer.state_dict().items())
@@ -91,7 +90,7 @@ def test_weights_moments_and_clocks_go_on(recipe: MakeRecipe, earlier: Path) -> 
 
 def test_another_optimizer_starts_from_zero(recipe: MakeRecipe, earlier: Path) -> None:
     muon = recipe(MASKED, f"init={earlier}", "optim.name=muon")
-    state = initial(muon).state(muon, CPU)
+    state = initial(muon).state(muon, ALONE)
     assert not any(t.any() for t in state.optimizer.state_dict().values())
     assert (state.births, state.progress.updates) == ({}, 0)
 
@@ -104,7 +103,7 @@ def test_a_checkpoint_grown_by_hand_runs_its_ramp_in_the_first_stage(
         [0.2, 0.4, 0.6, 0.8] + [1] * 6
     )
     assert any("7 updates of its optimizer go on" in message for message in messages(tmp_path, "info"))
-    again = initial(recipe(MASKED, f"init={tmp_path}")).state(recipe(MASKED), CPU)
+    again = initial(recipe(MASKED, f"init={tmp_path}")).state(recipe(MASKED), ALONE)
     assert again.ramp is None, "a ramp is run once"
 
 
@@ -199,7 +198,7 @@ def test_a_hugging_face_folder_starts_without_moments_and_grows(recipe: MakeReci
     save_file(tensors, tmp_path / "hf" / "model.safetensors")
     text = json.dumps({"model_type": "growlm", **config.to_dict()})
     (tmp_path / "hf" / "config.json").write_text(text, encoding="utf-8")
-    state: TrainState = initial(made).state(made, CPU)
+    state: TrainState = initial(made).state(made, ALONE)
     assert state.config.norm_eps == 1e-6
     assert all(torch.equal(p, model.get_parameter(n)) for n, p in state.model.named_parameters())
     killed(made, tmp_path / "run", "train.after_step:kill@5")

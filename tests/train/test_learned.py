@@ -42,9 +42,9 @@ def test_it_learns_from_the_first_batches_of_its_stage_and_starts_without_moment
     read: list[tuple[int, int]] = []
     original = Mixture.batch
 
-    def batch(self: Mixture, span: int, step: int) -> Any:
+    def batch(self: Mixture, span: int, step: int, rows: Any = None) -> Any:
         read.append((span, step))
-        return original(self, span, step)
+        return original(self, span, step, rows)
 
     monkeypatch.setattr(Mixture, "batch", batch)
     run(recipe(LIGO.replace("STEPS", "3")), tmp_path)

@@ -10,18 +10,19 @@ from tests.train.conftest import MakeRecipe
 from tests.train.helpers import Outcome, killed, messages, outcome, records, steps
 
 # The stages have 7, 8, 6 and 8 steps; saves after every third step of a stage and at its end.
+# A save is committed when the next one begins, or at a step boundary before.
 # Each line is one incarnation, named by how it dies. `@n` counts in that process.
 DEATHS = [
     "train.after_step:kill@1",  # before anything was saved
     "checkpoint.after_mkdir:kill",  # in the save of step 3
-    "checkpoint.before_rename:kill",
+    "checkpoint.before_rename:kill",  # a step or more later
     "checkpoint.after_rename:kill",  # saved, not yet on record
     "train.after_step:kill@2",  # step 5, twice in a row
     "train.after_step:kill@2",
     "checkpoint.write:kill@9",  # in the save of step 6, in the middle of a file
     "checkpoint.after_file:kill@2",
     "train.after_step:kill@4",  # step 7, the last of its stage, before its save
-    "checkpoint.after_manifest:kill",  # in that save
+    "checkpoint.after_manifest:kill@2",  # in that save
     "train.before_growth:kill",
     "checkpoint.write:kill@5",  # in the grown weights
     "checkpoint.after_file:kill@1",
@@ -37,7 +38,8 @@ DEATHS = [
     "train.before_growth:kill",
     "checkpoint.after_rename:kill",  # the vocabulary has grown
     "train.after_step:kill@2",  # inside the ramp of its new rows and their own warm-up
-    "train.after_step:kill@7",  # step 28
+    "train.after_step:kill@7",  # step 28, while that of step 27 is written
+    "checkpoint.after_rename:kill",  # step 27 is saved
     "checkpoint.before_rename:kill",  # in the very last save
 ]
 
