@@ -9,7 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from growlm.cli.main import main
+from growlm.data.prepare import prepare
+from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
 from tests.checkpoint.helpers import in_child
+
+ONE = (
+    "stages=[{name = 'only', d_model = 16, n_heads = 2, d_ff = 32, n_layers = 1,"
+    " tokens = 512, seq_len = 16, batch_size = 8}]"
+)
+"""The only stage: four steps."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +49,12 @@ def growlm(*args: object, fault: str = "") -> Done:
 
         code = in_child(command, fault)
         return Done(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
+
+
+def train_four_steps(folder: Path) -> Path:
+    """Make `data`, `tiny.toml` and `run`, four steps of its smallest shape, in a folder; the recipe."""
+    text = write_corpus(folder / "text")
+    prepare(folder / "data", text, vocab_size=VOCABULARY, validation_share=0.1)
+    recipe = write_recipe(folder / "tiny.toml", folder / "data")
+    assert growlm("train", recipe, "--run", folder / "run", "--set", ONE).code == 0
+    return recipe

@@ -13,23 +13,15 @@ from growlm.convert.folder import FolderWeights
 from growlm.data.prepare import prepare
 from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
 from growlm.train.restore import find_checkpoint
-from tests.cli.run_cli import growlm
+from tests.cli.run_cli import growlm, train_four_steps
 from tests.convert.folders import make_folder
-
-ONE = (
-    "stages=[{name = 'only', d_model = 16, n_heads = 2, d_ff = 32, n_layers = 1,"
-    " tokens = 512, seq_len = 16, batch_size = 8}]"
-)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data`, `tiny.toml`, `run`, trained for four steps, and the foreign folder `llama`."""
     folder = tmp_path_factory.mktemp("trained")
-    text = write_corpus(folder / "text")
-    prepare(folder / "data", text, vocab_size=VOCABULARY, validation_share=0.1)
-    recipe = write_recipe(folder / "tiny.toml", folder / "data")
-    assert growlm("train", recipe, "--run", folder / "run", "--set", ONE).code == 0
+    train_four_steps(folder)
     make_folder(folder / "llama", "llama", vocab_size=VOCABULARY)
     return folder
 
@@ -237,7 +229,7 @@ def test_a_dry_run_of_a_recipe_plans_all_its_growths(recipe: str, counts: list[i
         (("--to", "d_model=32", "--set", "noise"), 2, "a setting is a name and a value"),
         (("--to", "wide"), 2, "'wide' is not a new size"),
         (("--to", "d_model=32", "--certificate", "none"), 2, "no certificate 'none'"),
-        (("--to", "d_model=32", "--shard-size", "big"), 2, "is not a size"),
+        (("--to", "d_model=32", "--shard-size", "big"), 2, "not a number of bytes"),
         ((), 2, "what to grow to"),
         (("--d-model", 32), 2, "--d-model"),
         (("--to", "nowhere.toml"), 2, "nowhere.toml"),

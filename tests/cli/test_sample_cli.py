@@ -4,26 +4,18 @@ from pathlib import Path
 import pytest
 
 from growlm.data.prepare import prepare
-from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
+from growlm.testing.tiny import write_corpus
 from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model
 from growlm.train.validate import generate
-from tests.cli.run_cli import growlm
-
-ONE = (
-    "stages=[{name = 'only', d_model = 16, n_heads = 2, d_ff = 32, n_layers = 1,"
-    " tokens = 512, seq_len = 16, batch_size = 8}]"
-)
+from tests.cli.run_cli import growlm, train_four_steps
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data`, `tiny.toml` and `run`, trained for four steps and then killed in a ramp."""
+    """A folder with `data`, `tiny.toml`, `run` of four steps, and `ramp`, saved in one at step 10 and killed."""
     folder = tmp_path_factory.mktemp("trained")
-    text = write_corpus(folder / "text")
-    prepare(folder / "data", text, vocab_size=VOCABULARY, validation_share=0.1)
-    recipe = write_recipe(folder / "tiny.toml", folder / "data")
-    assert growlm("train", recipe, "--run", folder / "run", "--set", ONE).code == 0
-    assert growlm("train", recipe, "--run", folder / "ramp", fault="train.after_step:kill@12").code == -9
+    recipe = train_four_steps(folder)
+    assert growlm("train", recipe, "--run", folder / "ramp", fault="train.after_step:kill@14").code == -9
     return folder
 
 

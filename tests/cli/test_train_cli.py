@@ -46,12 +46,12 @@ def result(run: Path) -> tuple[list[tuple[object, ...]], dict[str, str]]:
 
 def test_the_same_command_trains_continues_and_has_nothing_left_to_do(recipe: Path, tmp_path: Path) -> None:
     command = ("train", recipe, "--run", tmp_path / "run", "--json")
-    assert growlm(*command, fault="train.after_step:kill@12").code == -9
+    assert growlm(*command, fault="train.after_step:kill@14").code == -9
     done = growlm(*command)
     assert done.code == 0
     assert json.loads(done.out) == {"run": str(tmp_path / "run"), "step": 29}
     assert "resuming at step 10 from step-00000010" in done.err
-    assert "resume verified: 2 steps replayed, bit-identical" in done.err
+    assert "resume verified: 3 steps replayed, bit-identical" in done.err
     assert json.loads(growlm(*command).out)["step"] == 29
     assert growlm("train", recipe, "--run", tmp_path / "straight").code == 0
     assert result(tmp_path / "run") == result(tmp_path / "straight")
@@ -59,7 +59,7 @@ def test_the_same_command_trains_continues_and_has_nothing_left_to_do(recipe: Pa
 
 def test_failures_have_their_exit_codes_and_one_message(recipe: Path, tmp_path: Path) -> None:
     run = ("train", recipe, "--run", tmp_path / "run")
-    assert growlm(*run, fault="train.after_step:kill@5").code == -9
+    assert growlm(*run, fault="train.after_step:kill@7").code == -9
     cases = [
         ((*run, "--set", "optim.lr=1e-4"), "", 78, "pass --accept-changes"),
         ((*run, "--set", "seed=3", "--accept-changes"), "", 78, "seed: 7 -> 3"),

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_time_that_was_spent_on_lost_steps_is_not_forgotten(recipe: MakeRecipe, 
 def test_damaged_data_in_mid_stage_saves_what_was_done(
     recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(mixture: Mixture, span: int, step: int, rows: object = None) -> object:
+    def damaged(mixture: Mixture, span: int, step: int, rows: Any = None) -> object:
         if step == 7:
             raise DataError("block 3 of a shard changed")
         return batch(mixture, span, step, rows)
