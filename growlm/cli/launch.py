@@ -60,7 +60,7 @@ def torchrun(
         "torchrun",
         *(["--nnodes", str(nodes), *meet] if nodes > 1 else ["--standalone"]),
         *("--nproc-per-node", str(per_node or "auto"), "--max-restarts", str(max_restarts)),
-        *("-m", "growlm", *train),
+        *("-m", "--", "growlm", *train),  # torchrun would take --run for an option of its own
     ]
     if _shown(shlex.join(command) + "\n", dry_run, out):
         return
@@ -181,11 +181,6 @@ done
 """The batch script. Its fields are lines of #SBATCH, shell lines, words of srun, a number and a command."""
 
 
-def ranks_of(recipe: Recipe) -> int | None:  # noqa: ARG001
-    """How many ranks the layouts of a recipe ask for; None if they take any number."""
-    return None
-
-
 def _train(
     recipe: Path, run: Path | None, set_: list[str] | None, accept_changes: bool
 ) -> tuple[Recipe, list[str]]:
@@ -202,6 +197,8 @@ def _train(
 
 def _per_node(recipe: Recipe, nodes: int, given: int | None, flag: str) -> int | None:
     """Ranks on a machine, from the flag or else from the recipe. Raises RecipeError if the two differ."""
+    from growlm.plan.auto import ranks_of
+
     ranks = ranks_of(recipe)
     if ranks is None:
         return given

@@ -27,7 +27,7 @@ class Pipeline:
         self._schedule: Any = None
 
     def forward_backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Gradients of the mean loss over the micro-batches of (B, T); the loss where the last part is, else 0."""
+        """Gradients of the mean loss over the micro-batches of (B, T); the loss at the last part, else 0."""
         if self._schedule is None:
             self._schedule = self._make(tokens)
         losses: list[Tensor] = []
@@ -80,7 +80,7 @@ class Pipeline:
         return shape[0], shape[1] // ranks, part.config.d_model
 
     def _make(self, tokens: Tensor) -> Schedule1F1B | ScheduleInterleaved1F1B:
-        """The schedule for batches like these; it knows all shapes, so that ranks need not tell each other."""
+        """The schedule for batches like these; it knows all shapes: ranks need not ask each other."""
         micro = tokens[: len(tokens) // self.micro_batches]
         stages = [self._stage(k, part, micro) for k, part in enumerate(self.parts)]
 

@@ -1,4 +1,4 @@
-"""Tensor parallelism with sequence parallelism: plain local tensors, explicit collectives (Megatron, 2205.05198).
+"""Tensor and sequence parallelism: plain local tensors, explicit collectives (Megatron, 2205.05198).
 
 Heads, hidden units and the vocabulary are divided among the ranks of a group. Between the layers that are
 divided lies the residual stream: whole on every rank, or, under sequence parallelism, T / size positions on

@@ -91,7 +91,7 @@ def _check_world(recipe: Recipe, index: int, world: int) -> None:
     raise RecipeError(
         f"the recipe lays stage {stage.name} {over} ({parts}), and {were} started",
         where=f"stages.{stage.name}.layout",
-        fix=f"torchrun {several}--nproc-per-node {per_node} -m growlm train RECIPE, or let GrowLM choose: "
+        fix=f"torchrun {several}--nproc-per-node {per_node} -m -- growlm train RECIPE, or let GrowLM choose: "
         f"--set stages.{index if '.' in stage.name else stage.name}.layout=auto",
     )
 

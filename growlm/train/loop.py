@@ -23,6 +23,7 @@ from growlm.errors import DataError, DiskError, GrowLMError, LimitReached, Preem
 from growlm.plan.flops import flops_per_token
 from growlm.testing.faults import fault_point
 from growlm.train.guard import decide
+from growlm.train.saver import Saved
 from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import Session
 from growlm.train.state import TrainState
@@ -36,8 +37,8 @@ class Turn:
 
     stop: GrowLMError | None = None
     save: bool = False
-    commit: bool = False
-    """All have written their files of the save that is under way."""
+    advance: bool = False
+    """No rank's thread is busy with the save that is under way."""
 
 
 def train_stage(session: Session, state: TrainState) -> None:
@@ -123,53 +124,56 @@ def evaluate(session: Session, state: TrainState) -> None:
 
 def save(session: Session, state: TrainState, boundary: Literal["before_growth"] | None = None) -> None:
     """Save and wait for it. Raises DiskError."""
-    if session.saver.pending:
-        _commit_or_go_on(session, state)
-    begin_save(session, state, boundary)
-    commit_save(session, state)
+    _finish_pending(session, state)
+    _begin_save(session, state, boundary)
+    _put_on_record(session, state, session.saver.finish())
 
 
-def begin_save(session: Session, state: TrainState, boundary: Literal["before_growth"] | None = None) -> None:
+def _save_on_the_way(session: Session, state: TrainState, tally: Tally, turn: Turn) -> None:
+    """Begin a save, or take the one that is under way a step further.
+
+    A full disk costs a save in mid-stage, not the run; it is tried again after the interval.
+    """
+    try:
+        if turn.save:
+            tally.settle()
+            _finish_pending(session, state)
+            _begin_save(session, state)
+        elif turn.advance and (saved := session.saver.advance()):
+            _put_on_record(session, state, saved)
+    except DiskError as error:
+        _not_saved(session, state, error)
+
+
+def _begin_save(
+    session: Session, state: TrainState, boundary: Literal["before_growth"] | None = None
+) -> None:
     """Copy the state and start to write it; training may go on. Raises DiskError."""
     session.last_save = time.monotonic()
     facts = session.facts(state.progress.stage)
     session.saver.begin(state.progress.step, state.shards(), state.fields(facts, boundary))
 
 
-def commit_save(session: Session, state: TrainState) -> None:
-    """Wait for the save under way, give it its name and write it down. Raises DiskError."""
-    saved = session.saver.finish()
+def _finish_pending(session: Session, state: TrainState) -> None:
+    """Wait for the save that is under way, if there is one; if it fails, a newer one follows at once."""
+    if session.saver.pending:
+        try:
+            _put_on_record(session, state, session.saver.finish())
+        except DiskError as error:
+            _not_saved(session, state, error)
+
+
+def _put_on_record(session: Session, state: TrainState, saved: Saved) -> None:
     state.progress.train_seconds += saved.blocked_seconds
     session.save_seconds = saved.blocked_seconds
     session.recorder.append(
         "save",
-        step=int(saved.path.name.split("-")[1]),
+        step=saved.step,
         path=saved.path.name,
         seconds=saved.seconds,
         blocked_seconds=saved.blocked_seconds,
         bytes=saved.bytes,
     )
-
-
-def _save_on_the_way(session: Session, state: TrainState, tally: Tally, turn: Turn) -> None:
-    """A full disk costs a save in mid-stage, not the run; it is tried again after the interval."""
-    if turn.commit:
-        _commit_or_go_on(session, state)
-    if turn.save:
-        tally.settle()
-        try:
-            if session.saver.pending:
-                _commit_or_go_on(session, state)
-            begin_save(session, state)
-        except DiskError as error:
-            _not_saved(session, state, error)
-
-
-def _commit_or_go_on(session: Session, state: TrainState) -> None:
-    try:
-        commit_save(session, state)
-    except DiskError as error:
-        _not_saved(session, state, error)
 
 
 def _not_saved(session: Session, state: TrainState, error: DiskError) -> None:
@@ -188,7 +192,7 @@ def _agree(session: Session, state: TrainState) -> Turn:
             session.batches.prepare(p.stage, p.stage_step, state.engine.sequences(stage.batch_size))
         except DataError as error:
             failure = error
-    failed, stop, limit, due, writing = session.world.control(
+    failed, stop, limit, due, busy = session.world.control(
         failure is not None,
         bool(session.stop),
         session.world.main and session.over_budget(p.train_seconds),
@@ -201,7 +205,7 @@ def _agree(session: Session, state: TrainState) -> Turn:
         with session.world.together():
             if failure:
                 raise failure
-    return Turn(_why_stop(session, state, stop, limit), due, session.saver.pending and not writing)
+    return Turn(_why_stop(session, state, stop, limit), due, session.saver.pending and not busy)
 
 
 def _save_is_due(session: Session, state: TrainState) -> bool:

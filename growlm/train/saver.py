@@ -54,6 +54,7 @@ class Saved:
     `seconds` does not count the time between the last byte and `finish`.
     """
 
+    step: int
     path: Path
     blocked_seconds: float
     seconds: float
@@ -73,6 +74,7 @@ class _Done:
 class _Save:
     """A save under way. `work` is what the thread does now, since `since`; seconds are up to then."""
 
+    step: int
     joint: Joint
     fields: dict[str, Any]
     work: Future[_Done]
@@ -126,7 +128,7 @@ class Saver:
                 kept = deepcopy(dict(fields))
             stack.pop_all()
         work = self._thread.submit(_write, joint, copies, ready, self._go_on)
-        self._save = _Save(joint, kept, work, started, time.perf_counter() - started)
+        self._save = _Save(step, joint, kept, work, started, time.perf_counter() - started)
         return before
 
     def advance(self) -> Saved | None:
@@ -154,7 +156,9 @@ class Saver:
             name, size = self._world.exchange([done.name, done.bytes])[0]
             stack.pop_all()
         save.blocked += time.perf_counter() - entered
-        return None if self._save else Saved(self._store.folder / name, save.blocked, save.seconds, size)
+        if self._save:
+            return None
+        return Saved(save.step, self._store.folder / name, save.blocked, save.seconds, size)
 
     def finish(self) -> Saved:
         """Wait until the save is whole and has its name; all ranks call it. Raises what `advance` does."""

@@ -207,20 +207,17 @@ def _grow(session: Session, progress: Progress) -> TrainState:
     assert source is not None
     with world.together():
         batch = _certificate_batch(session, index)
-    path = None
-    with world.together():
-        if world.main:
-            path, _ = grow_checkpoint(
-                source,
-                recipe.model_config_of(index),
-                recipe.growth_of(index),
-                session.store,
-                seed=recipe.seed + index,
-                batch=batch,
-                batches=_training_batches(session, index),
-                facts=session.facts(index),
-            )
-    path = Path(world.exchange(str(path))[0])
+    path, _ = grow_checkpoint(
+        source,
+        recipe.model_config_of(index),
+        recipe.growth_of(index),
+        session.store,
+        seed=recipe.seed + index,
+        batch=batch,
+        batches=_training_batches(session, index),
+        facts=session.facts(index),
+        world=world,
+    )
     fault_point("train.after_growth")
     return TrainState.load(Checkpoint(path, Manifest.load(path / MANIFEST)), recipe, world)
 

@@ -59,7 +59,7 @@ def batch_script(*flags: object) -> str:
 
 def test_torchrun_on_one_machine_and_on_several(tmp_path: Path) -> None:
     torchrun = ("launch", "torchrun", RECIPE)
-    train = f"-m growlm train {RECIPE}"
+    train = f"-m -- growlm train {RECIPE}"
     assert growlm(*torchrun, "--dry-run").out == (
         f"torchrun --standalone --nproc-per-node auto --max-restarts 3 {train}\n"
     )
@@ -172,7 +172,7 @@ def test_bad_flags_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_ranks_of_the_recipe_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "ranks_of", lambda _: 8)
+    monkeypatch.setattr("growlm.plan.auto.ranks_of", lambda _: 8)
     words = ("launch", "torchrun", RECIPE, "--nodes", 2, "--rdzv-endpoint", "node7:29400", "--dry-run")
     assert "--nproc-per-node 4" in growlm(*words).out
     refused = growlm(*words, "--nproc", 3)
