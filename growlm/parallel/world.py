@@ -171,8 +171,21 @@ def join(device: Literal["auto", "cpu", "cuda"], timeout: float = 1800.0) -> Ite
     try:
         yield world
         in_step = True
+    except RuntimeError as error:
+        if not _is_broken_group(error):
+            raise
+        raise RankError(
+            f"rank {rank} lost another rank and cannot go on without it",
+            why=str(error).splitlines()[0],
+            fix="look at what that rank said; the same command goes on from the last checkpoint",
+        ) from error
     finally:
         _leave(store, world, in_step or world.agreed)
+
+
+def _is_broken_group(error: RuntimeError) -> bool:
+    """Whether a collective failed because a peer is gone; gloo says so by its name only."""
+    return isinstance(error, dist.DistError) or "gloo/" in str(error)
 
 
 def _leave(store: Store, world: World, in_step: bool) -> None:

@@ -164,7 +164,7 @@ def test_a_run_over_many_machines_is_started_on_all_of_them() -> None:
     assert caught.value.what == (
         "the recipe lays stage 16b over 192 ranks (dp 96 x tp 2 x pp 1), and 4 were started"
     )
-    assert "torchrun --nnodes 24 --nproc-per-node 8 -m growlm train" in caught.value.fix
+    assert "torchrun --nnodes 24 --nproc-per-node 8 -m -- growlm train" in caught.value.fix
 
 
 def test_too_little_memory_says_how_much_is_needed(path: Path) -> None:
