@@ -12,7 +12,7 @@ from tests.cli.run_cli import growlm, train_four_steps
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data`, `tiny.toml`, `run` of four steps, and `ramp`, saved in one at step 10 and killed."""
+    """A folder with `data`, `tiny.toml`, `run` of four steps, and `ramp`, saved in one at step 10."""
     folder = tmp_path_factory.mktemp("trained")
     recipe = train_four_steps(folder)
     assert growlm("train", recipe, "--run", folder / "ramp", fault="train.after_step:kill@14").code == -9
