@@ -12,13 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from growlm.checkpoint.store import CheckpointStore
+from growlm.parallel.watchdog import Watchdog
+from growlm.parallel.world import World
 from growlm.recipe.schema import Recipe
+from growlm.train.batches import Batches
 from growlm.train.console import Console
 from growlm.train.loop import step
 from growlm.train.record import Recorder
-from growlm.train.session import DTYPES, Session, peak_tflops
+from growlm.train.saver import Saver
+from growlm.train.session import Session, peak_tflops
 from growlm.train.signals import StopRequest
 from growlm.train.state import TrainState
+from growlm.train.tally import Tally
 
 from .measure import Clock, Job, job, random_tokens
 
@@ -53,40 +58,50 @@ class RandomMixture:
     def __init__(self, j: Job) -> None:
         self.job = j
 
-    def batch(self, span: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # noqa: ARG002
-        """Inputs and targets (B, T)."""
+    def batch(
+        self,
+        span: int,  # noqa: ARG002
+        step: int,
+        rows: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Inputs and targets (B, T); of these sequences, if they are given."""
         tokens = random_tokens(self.job, step).numpy()
+        tokens = tokens if rows is None else tokens[rows]
         return tokens[:, :-1], tokens[:, 1:]
 
 
-def session_of(recipe: Recipe, mixture: RandomMixture, folder: Path, device: torch.device) -> Session:
+def session_of(recipe: Recipe, mixture: RandomMixture, folder: Path, world: World) -> Session:
     """A session as `growlm train` opens it, without data."""
+    store = CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep)
     return Session(
         recipe=recipe,
         folder=folder,
-        device=device,
         dataset=cast(Any, None),
         mixture=cast(Any, mixture),
+        batches=Batches(cast(Any, mixture)),
         tokenizer=cast(Any, None),
-        store=CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep),
+        world=world,
+        watchdog=Watchdog(None, world.rank, recipe.timeouts.model_dump()),
+        store=store,
+        saver=Saver(store, world),
         recorder=Recorder(folder / "metrics.jsonl", 1),
         console=Console(),
         stop=StopRequest(),
-        peak_tflops=peak_tflops(recipe, device),
+        peak_tflops=peak_tflops(recipe, world.device),
     )
 
 
 def main() -> None:
     """Train and report."""
     j = job()
-    recipe = recipe_of(j)
+    recipe, world = recipe_of(j), World.alone(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        session = session_of(recipe, RandomMixture(j), Path(folder), torch.device("cpu"))
-        state = TrainState.fresh(recipe, session.device)
-        state.model.compute_dtype = DTYPES[recipe.train.precision]
-        clock = Clock()
+        session = session_of(recipe, RandomMixture(j), Path(folder), world)
+        state = TrainState.fresh(recipe, world)
+        tally, clock = Tally(session, state), Clock()
         for _ in range(j.total_steps):
-            step(session, state, time.perf_counter())
+            step(session, state, tally, time.perf_counter())
+            tally.settle()
             clock.tick(state.guard.losses[-1])
     clock.report(j)
 
