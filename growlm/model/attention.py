@@ -36,17 +36,16 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     group = H // K
     stacked = (q * scale).reshape(B * K, group * T, E)
     keys, values = k.reshape(B * K, T, E), v.reshape(B * K, T, E)
-    scores = torch.baddbmm(_causal_bias(T, group, q.dtype), stacked, keys.transpose(1, 2))
+    scores = torch.baddbmm(causal_bias(T, group, q.dtype), stacked, keys.transpose(1, 2))
     return torch.bmm(torch.softmax(scores, dim=-1), values).view(B, H, T, E)
 
 
-@torch.compiler.assume_constant_result
-def _causal_bias(T: int, group: int, dtype: torch.dtype) -> Tensor:
-    """-inf above the diagonal, (group * T, T)."""
-    return _cached_causal_bias(T, group, dtype)
+def causal_bias(T: int, group: int, dtype: torch.dtype) -> Tensor:
+    """-inf above the diagonal, (group * T, T). Compiled code holds it as a constant."""
+    return _cached_bias(T, group, dtype)
 
 
 @lru_cache(maxsize=8)
-def _cached_causal_bias(T: int, group: int, dtype: torch.dtype) -> Tensor:
+def _cached_bias(T: int, group: int, dtype: torch.dtype) -> Tensor:
     bias = torch.full((T, T), float("-inf"), dtype=dtype).triu_(1)
     return bias.repeat(group, 1)

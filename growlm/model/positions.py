@@ -20,7 +20,6 @@ from growlm.recipe.families import Family
 from growlm.recipe.shape import ModelConfig
 
 
-@torch.compiler.assume_constant_result
 def rotary_tables(
     config: ModelConfig, position: str, length: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

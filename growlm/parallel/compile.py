@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from growlm.model.attention import causal_bias
 from growlm.model.decoder import Decoder
+from growlm.model.positions import rotary_tables
 from growlm.plan.layout import Layout
 
 WARNS_ITSELF = (
@@ -28,6 +30,8 @@ def compile_blocks(part: Decoder) -> None:
     Graphs of the stage before are dropped: torch stops compiling a function that it knows in many shapes.
     """
     torch.compiler.reset()
+    for table in (rotary_tables, causal_bias):  # here, because it imports the compiler
+        torch.compiler.assume_constant_result(table)
     for message in WARNS_ITSELF:
         warnings.filterwarnings("ignore", message=message)
     with warnings.catch_warnings():  # its compiler uses what it deprecates

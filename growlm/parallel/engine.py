@@ -8,18 +8,19 @@ The one order in which the parallelisms are put together:
     4. blocks, then the rest, are sharded     (rows of the local tensors, over data-parallel ranks)
     5. parts become stages of the pipeline
 
-Each rank holds a rectangle of every tensor (growlm/plan/pieces.py). One process is the layout of one rank:
+FSDP2 and the pipeline take a second and a half to import; one process does without them. Each rank holds a
+rectangle of every tensor (growlm/plan/pieces.py). One process is the layout of one rank:
 the same code, and no communication.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from growlm.model.decoder import Decoder
 from growlm.model.masks import Ramp
@@ -27,14 +28,15 @@ from growlm.model.parameters import parameter_table
 from growlm.model.split import WHOLE, Split
 from growlm.parallel.compile import as_written, compile_blocks
 from growlm.parallel.mesh import Mesh
-from growlm.parallel.pipeline import Pipeline
 from growlm.parallel.recompute import recompute
-from growlm.parallel.sharding import before_backward, release, shard
 from growlm.parallel.tensor import TensorParallel
 from growlm.parallel.tree import TreeSum, sum_over_ranks
 from growlm.plan.layout import Layout, is_owner, pieces_of
 from growlm.plan.pieces import Piece
 from growlm.recipe.shape import ModelConfig
+
+if TYPE_CHECKING:
+    from growlm.parallel.pipeline import Pipeline
 
 
 class Engine:
@@ -57,7 +59,7 @@ class Engine:
         self.mesh = Mesh.of(layout, rank, "cuda" if device.type == "cuda" else "cpu")
         self.split = _split(self.mesh)
         self.parts = [self._build(layers, dtype) for layers in layout.parts(config, self.mesh.place.pp)]
-        self.pipeline = Pipeline(self.parts, self.mesh, micro_batches) if layout.pp > 1 else None
+        self.pipeline = _pipeline(self.parts, self.mesh, micro_batches) if layout.pp > 1 else None
         self._parameters = {n: p for part in self.parts for n, p in part.named_parameters()}
         self.pieces: dict[str, Piece] = pieces_of(config, layout, rank)
         self.parameters: dict[str, Tensor] = {n: _local(self._parameters[n]) for n in self.pieces}
@@ -165,6 +167,8 @@ class Engine:
         if self.layout.compile:
             compile_blocks(part)
         if self._sharded:
+            from growlm.parallel.sharding import shard
+
             shard(part, self.mesh.data, self.layout, dtype)
         return part.to_empty(device=self.device)
 
@@ -185,6 +189,8 @@ class Engine:
         batches = zip(tokens.chunk(pieces), targets.chunk(pieces), strict=True)
         for i, (x, y) in enumerate(batches):
             if self._sharded:
+                from growlm.parallel.sharding import before_backward
+
                 before_backward(part, self.layout, last=i + 1 == pieces)
             loss = part.loss(x, y) / pieces
             loss.backward()
@@ -230,8 +236,16 @@ class Engine:
 
     def _release(self) -> None:
         if self._sharded:
+            from growlm.parallel.sharding import release
+
             for part in self.parts:
                 release(part)
+
+
+def _pipeline(parts: list[Decoder], mesh: Mesh, micro_batches: int) -> Pipeline:
+    from growlm.parallel.pipeline import Pipeline
+
+    return Pipeline(parts, mesh, micro_batches)
 
 
 def _split(mesh: Mesh) -> Split:
@@ -243,7 +257,8 @@ def _split(mesh: Mesh) -> Split:
 def _local(tensor: Tensor) -> Tensor:
     """A rank's own piece, sharing its memory."""
     with torch.no_grad():
-        return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+        to_local = getattr(tensor, "to_local", None)  # of a DTensor, without importing it
+        return to_local() if to_local else tensor.detach()
 
 
 def _all_reduce(tensors: list[Tensor], group: dist.ProcessGroup) -> None:

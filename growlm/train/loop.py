@@ -58,20 +58,20 @@ def train_stage(session: Session, state: TrainState) -> None:
             step(session, state, tally, started)
             fault_point("train.after_step")
             last = p.stage_step == stage.steps
-            due = last or _evaluation_is_due(session, state)
-            if due or session.device.type == "cpu":
+            if last or _evaluation_is_due(session, state):
                 tally.settle()
-        if due:
-            with session.watchdog.phase("eval", p.step):
-                evaluate(session, state)
-        p.train_seconds += time.perf_counter() - started
-        turn = _agree(session, state)
-        with session.watchdog.phase("save", p.step):
-            if last or turn.stop:
+                with session.watchdog.phase("eval", p.step):
+                    evaluate(session, state)
+            elif session.device.type == "cpu":
                 tally.settle()
-                save(session, state, "before_growth" if last and more else None)
-            else:
-                _save_on_the_way(session, state, tally, turn)
+            p.train_seconds += time.perf_counter() - started
+            turn = _agree(session, state)
+            with session.watchdog.phase("save", p.step):
+                if last or turn.stop:
+                    tally.settle()
+                    save(session, state, "before_growth" if last and more else None)
+                else:
+                    _save_on_the_way(session, state, tally, turn)
         if turn.stop and (more or not last):
             raise turn.stop
 
