@@ -290,7 +290,7 @@ class TimeoutsTable(_Table):
 class BudgetTable(_Table):
     """Money, for the terminal line and the report."""
 
-    price_per_hour: float | None = Field(None, ge=0, description="Price of this machine per hour.")
+    price_per_hour: float | None = Field(None, ge=0, description="Price of all machines of the run per hour.")
     currency: str = Field("USD", description="Unit of the price.")
     max_cost: float | None = Field(None, gt=0, description="Save and stop (exit 79) at this cost.")
 

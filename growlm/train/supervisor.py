@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -191,10 +191,15 @@ def _announce_stage(session: Session, state: TrainState) -> None:
         steps=stage.steps,
         seq_len=stage.seq_len,
         batch_size=stage.batch_size,
+        layout=asdict(state.engine.layout),
     )
     c = state.config
     shape = f"d_model {c.d_model}, heads {c.n_heads}/{c.n_kv_heads}, ffn {c.d_ff}, layers {c.n_layers}"
     session.console.say(f"stage {p.stage + 1} {stage.name}: {count(parameters)} parameters, {shape}")
+    if session.world.size > 1:
+        layout = state.engine.layout
+        over = f"dp {layout.dp} x tp {layout.tp} x pp {layout.pp}, ZeRO-{layout.zero}"
+        session.console.say(f"over {session.world.size} ranks: {over}")
 
 
 def _grow(session: Session, progress: Progress) -> TrainState:
