@@ -20,7 +20,7 @@ def shard(part: Decoder, mesh: DeviceMesh, layout: Layout, dtype: torch.dtype) -
     """Shard (or only replicate) the parameters of a model part over the ranks of `mesh`, in place."""
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype == torch.float32 else dtype,
-        reduce_dtype=torch.float32,
+        reduce_dtype=torch.promote_types(dtype, torch.float32),
         cast_forward_inputs=False,
     )
     again = layout.zero == 3  # gathered for the forward pass, and again for the backward pass

@@ -1,0 +1,126 @@
+"""What test_runs.py runs in the shared ranks: whole runs, and what can happen to one rank."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from growlm.data.mixture import Mixture
+from growlm.errors import DataError, GrowLMError
+from growlm.recipe.load import load_recipe
+from growlm.train import loop
+from growlm.train.batches import Batch, Batches
+from growlm.train.session import Session
+from growlm.train.state import TrainState
+from growlm.train.supervisor import run
+from growlm.train.tally import Tally
+
+Told = dict[str, Any]
+"""How a run ended on one rank: its last step or its error, and every sequence that it trained on."""
+
+
+class CrashError(Exception):
+    """What nobody expects."""
+
+
+def train(recipe: str, overrides: list[str], folder: str, *events: list[Any]) -> Told:
+    """A run of a recipe file on this rank. An event is [kind, rank, what]: it happens to one of the ranks."""
+    drawn: list[list[int]] = []
+    rank, told = int(os.environ.get("RANK", "0")), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("growlm.train.supervisor.peak_tflops", lambda *_: 1.0)
+        _watch_batches(patch, drawn)
+        for kind, where, what in events:
+            if where == rank and kind == "override":
+                overrides = [*overrides, what]
+            elif where == rank:
+                EVENTS[kind](patch, what)
+        try:
+            told["step"] = run(load_recipe(Path(recipe), overrides), Path(folder)).step
+        except (GrowLMError, CrashError) as error:
+            told["error"] = type(error).__name__
+            told["code"] = getattr(error, "exit_code", 1)
+            told["text"] = str(error)
+    return told | {"batches": drawn}
+
+
+def _watch_batches(patch: pytest.MonkeyPatch, drawn: list[list[int]]) -> None:
+    """Write down every sequence: step of the run, place in the batch, a sum over its tokens and targets."""
+    honest = Batches.take
+
+    def take(batches: Batches, stage: int, step: int, rows: list[int]) -> Batch:
+        tokens, targets = honest(batches, stage, step, rows)
+        weights = np.arange(1, tokens.shape[1] + 1)
+        drawn.extend(
+            [stage, step, row, int(x @ weights), int(y @ weights)]
+            for row, x, y in zip(rows, tokens, targets, strict=True)
+        )
+        return tokens, targets
+
+    patch.setattr(Batches, "take", take)
+
+
+def _before(patch: pytest.MonkeyPatch, step: int, happens: Callable[[TrainState], None]) -> None:
+    """Something that happens right before a step (1-based) is computed."""
+    honest = loop.step
+
+    def interrupted(session: Session, state: TrainState, tally: Tally, started: float) -> None:
+        if state.progress.step + 1 == step:
+            happens(state)
+        honest(session, state, tally, started)
+
+    patch.setattr(loop, "step", interrupted)
+
+
+def _signal(patch: pytest.MonkeyPatch, step: int) -> None:
+    _before(patch, step, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def _crash(patch: pytest.MonkeyPatch, step: int) -> None:
+    def crash(_: TrainState) -> None:
+        raise CrashError
+
+    _before(patch, step, crash)
+
+
+def _nan(patch: pytest.MonkeyPatch, step: int) -> None:
+    """This rank's share of the loss, and of the gradients, is NaN in one step."""
+
+    def set_mult(state: TrainState, mult: float) -> None:
+        for part in state.engine.parts:
+            part.config = part.config.with_(logit_mult=mult)
+
+    _before(patch, step, lambda state: set_mult(state, math.nan))
+    _before(patch, step + 1, lambda state: set_mult(state, state.config.logit_mult))
+
+
+def _damage(patch: pytest.MonkeyPatch, step: int) -> None:
+    """The text of one step is damaged where only this rank reads it."""
+    honest = Mixture.batch
+
+    def batch(mixture: Mixture, stage: int, at: int, rows: np.ndarray) -> Batch:
+        if at + 1 == step:
+            raise DataError("damaged text", where="shard 3", fix="prepare it again")
+        return honest(mixture, stage, at, rows)
+
+    patch.setattr(Mixture, "batch", batch)
+
+
+def _version(patch: pytest.MonkeyPatch, version: str) -> None:
+    patch.setattr("growlm.__version__", version)
+
+
+EVENTS: dict[str, Callable[[pytest.MonkeyPatch, Any], None]] = {
+    "signal": _signal,
+    "crash": _crash,
+    "nan": _nan,
+    "damage": _damage,
+    "version": _version,
+}
