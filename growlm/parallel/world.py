@@ -176,16 +176,30 @@ def join(device: Literal["auto", "cpu", "cuda"], timeout: float = 1800.0) -> Ite
             raise
         raise RankError(
             f"rank {rank} lost another rank and cannot go on without it",
-            why=str(error).splitlines()[0],
+            why=_root(error),
             fix="look at what that rank said; the same command goes on from the last checkpoint",
         ) from error
     finally:
         _leave(store, world, in_step or world.agreed)
 
 
-def _is_broken_group(error: RuntimeError) -> bool:
-    """Whether a collective failed because a peer is gone; gloo says so by its name only."""
-    return isinstance(error, dist.DistError) or "gloo/" in str(error)
+def _is_broken_group(error: BaseException | None) -> bool:
+    """Whether a collective failed because a peer is gone; gloo says so by its name only.
+
+    The pipeline wraps what it meets in an error of its own.
+    """
+    while error is not None:
+        if isinstance(error, dist.DistError) or "gloo/" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _root(error: BaseException) -> str:
+    """The first line of what an error comes from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0]
 
 
 def _leave(store: Store, world: World, in_step: bool) -> None:
