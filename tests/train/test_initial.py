@@ -120,7 +120,7 @@ def test_killed_and_resumed_without_it_equals_straight(
     source = shutil.copytree(grown(earlier), tmp_path / grown(earlier).name)
     made = recipe(MASKED, f"init={source}")
     run(made, tmp_path / "straight")
-    killed(made, tmp_path / "run", "train.after_step:kill@5")
+    killed(made, tmp_path / "run", "train.after_step:kill@7")
     shutil.rmtree(source)
     run(made, tmp_path / "run")
     assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
@@ -129,7 +129,7 @@ def test_killed_and_resumed_without_it_equals_straight(
 
 
 def test_other_weights_there_are_drift(recipe: MakeRecipe, earlier: Path, tmp_path: Path) -> None:
-    killed(recipe(MASKED, f"init={earlier}"), tmp_path / "run", "train.after_step:kill@5")
+    killed(recipe(MASKED, f"init={earlier}"), tmp_path / "run", "train.after_step:kill@7")
     for override in ((f"init={grown(earlier)}",), ()):
         with pytest.raises(DriftError, match="init does not name the weights"):
             run(recipe(MASKED, *override), tmp_path / "run")
@@ -201,7 +201,7 @@ def test_a_hugging_face_folder_starts_without_moments_and_grows(recipe: MakeReci
     state: TrainState = initial(made).state(made, ALONE)
     assert state.config.norm_eps == 1e-6
     assert all(torch.equal(p, model.get_parameter(n)) for n, p in state.model.named_parameters())
-    killed(made, tmp_path / "run", "train.after_step:kill@5")
+    killed(made, tmp_path / "run", "train.after_step:kill@7")
     run(made, tmp_path / "run")
     assert len(steps(tmp_path / "run")) == 20
     last = newest(tmp_path / "run").manifest.model

@@ -34,7 +34,7 @@ def test_it_trains_grows_and_resumes(recipe: MakeRecipe, family: str, optimizer:
     assert losses[-1] < losses[11]
     growth = records(tmp_path / "straight", "growth")[0]
     assert [layer["from"] for layer in growth["certificate"]["layers"]] == [-1, -1]
-    for death in ("train.after_step:kill@5", "checkpoint.write:kill@3", "train.after_step:kill@10"):
+    for death in ("train.after_step:kill@7", "checkpoint.write:kill@3", "train.after_step:kill@10"):
         killed(made, tmp_path / "run", death)
     run(made, tmp_path / "run")
     assert outcome(tmp_path / "run") == outcome(tmp_path / "straight")
