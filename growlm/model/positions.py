@@ -19,44 +19,65 @@ from torch import Tensor
 from growlm.recipe.families import Family
 from growlm.recipe.shape import ModelConfig
 
+Tables = tuple[Tensor, Tensor, Tensor, Tensor]
+"""cos and sin for queries, then for keys; each (T, R)."""
+
 
 def rotary_tables(
     config: ModelConfig, position: str, length: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """cos and sin for queries, then for keys; each (T, R), computed in fp64 and kept in `dtype`.
+) -> Tables:
+    """The tables of a model for positions 0..length-1, computed in fp64 and kept in `dtype`."""
+    return constant_tables(
+        config.rotary_exponents,
+        config.rope_theta,
+        config.rope_scaling,
+        config.xpos_scale_base if position == "xpos" else None,
+        length,
+        device,
+        dtype,
+    )
 
-    Compiled code holds them as constants.
-    """
-    return _rotary_tables(config, position, length, device, dtype)
+
+def constant_tables(*given: Any) -> Tables:
+    """Compiled code holds the result as constants; of plain values only (torch 2.11 takes no dataclass)."""
+    return _cached_tables(*given)
 
 
 @lru_cache(maxsize=16)
-def _rotary_tables(
-    config: ModelConfig, position: str, length: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    exponents = torch.tensor(config.rotary_exponents, dtype=torch.float64)
+def _cached_tables(
+    exponents: tuple[float, ...],
+    theta: float,
+    scaling: tuple[float, float, float, float] | None,
+    xpos_base: float | None,
+    length: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tables:
+    e = torch.tensor(exponents, dtype=torch.float64)
     n = torch.arange(length, dtype=torch.float64)
-    angle = torch.outer(n, _frequencies(config, exponents)).repeat(1, 2)
+    angle = torch.outer(n, _frequencies(e, theta, scaling)).repeat(1, 2)
     cos, sin = angle.cos(), angle.sin()
     scale = torch.ones_like(angle)
-    if position == "xpos":
-        zeta = (exponents + 0.4) / 1.4
-        power = (n - length // 2) / config.xpos_scale_base
+    if xpos_base is not None:
+        zeta = (e + 0.4) / 1.4
+        power = (n - length // 2) / xpos_base
         scale = (zeta[None, :] ** power[:, None]).repeat(1, 2)
     tables = (cos * scale, sin * scale, cos / scale, sin / scale)
     return tuple(t.to(device=device, dtype=dtype) for t in tables)  # type: ignore[return-value]
 
 
-def _frequencies(config: ModelConfig, exponents: Tensor) -> Tensor:
+def _frequencies(
+    exponents: Tensor, theta: float, scaling: tuple[float, float, float, float] | None
+) -> Tensor:
     """Radians per position, (pairs).
 
     Llama 3 (2407.21783) divides the slow ones by `factor`: all that turn less than `low` times in the
     `original` positions, none that turn more than `high` times, and between the two a share.
     """
-    frequencies = config.rope_theta**-exponents
-    if config.rope_scaling is None:
+    frequencies = theta**-exponents
+    if scaling is None:
         return frequencies
-    factor, low, high, original = config.rope_scaling
+    factor, low, high, original = scaling
     turns = original * frequencies / (2 * math.pi)
     unchanged = ((turns - low) / (high - low)).clamp(0, 1)
     return torch.lerp(frequencies / factor, frequencies, unchanged)

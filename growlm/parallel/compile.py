@@ -14,7 +14,7 @@ import torch
 
 from growlm.model.attention import causal_bias
 from growlm.model.decoder import Decoder
-from growlm.model.positions import rotary_tables
+from growlm.model.positions import constant_tables
 from growlm.plan.layout import Layout
 
 WARNS_ITSELF = (
@@ -30,7 +30,7 @@ def compile_blocks(part: Decoder) -> None:
     Graphs of the stage before are dropped: torch stops compiling a function that it knows in many shapes.
     """
     torch.compiler.reset()
-    for table in (rotary_tables, causal_bias):  # here, because it imports the compiler
+    for table in (constant_tables, causal_bias):  # here, because it imports the compiler
         torch.compiler.assume_constant_result(table)
     for message in WARNS_ITSELF:
         warnings.filterwarnings("ignore", message=message)
