@@ -1,9 +1,10 @@
 """The layout of a stage over so many processes: what the recipe leaves open is chosen. No torch.
 
 Tensor and pipeline parallelism cost communication for every micro-batch, so there is as little of them as
-fits into memory: the fewest ranks for a copy, with tensor parallelism first, inside one machine; for these
-the lowest ZeRO level (above 1 only without a pipeline, since it communicates for every micro-batch), and for
-that the largest micro-batch. Without a known memory everything is data parallel.
+fits into memory: the fewest ranks for a copy, with tensor parallelism first, inside one machine, and for
+these the largest micro-batch. ZeRO above 1 sends weights or gradients for every micro-batch, which costs more
+still: it is for what fits in no other way, and not for pipelines. Without a known memory everything is data
+parallel.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def choose_layout(
         return options[0]
     config, work = recipe.model_config_of(stage_index), Work.of(recipe, stage_index)
     needs = []
-    for layout in options:
+    for layout in sorted(options, key=lambda layout: max(layout.zero, 1)):
         needs.append(most_loaded(config, layout, work)[1].total)
         if needs[-1] <= FITS * memory_bytes:
             return layout
