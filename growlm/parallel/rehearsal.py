@@ -98,9 +98,7 @@ def _some_ranks(layout: Layout) -> list[int]:
     return sorted({pp * per_stage + at for pp in range(layout.pp) for at in (0, per_stage - 1)})
 
 
-def _build(
-    config: ModelConfig, layout: Layout, rank: int, micro_batches: int, deterministic: bool
-) -> int:
+def _build(config: ModelConfig, layout: Layout, rank: int, micro_batches: int, deterministic: bool) -> int:
     """Put the engine of a rank together; the parameters that it holds. Raises GrowLMError."""
     with _pretend(rank, layout.world):
         engine = Engine(

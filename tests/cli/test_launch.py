@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from growlm.cli import launch
 from tests.cli.run_cli import growlm
 
 ROOT = Path(__file__).resolve().parents[2]
