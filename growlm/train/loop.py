@@ -48,6 +48,15 @@ def train_stage(session: Session, state: TrainState) -> None:
     many steps in a row had to be skipped; DataError after saving if text is damaged; DiskError when the last
     save fails.
     """
+    try:
+        _train_steps(session, state)
+    except GrowLMError:
+        if session.world.size == 1 or session.world.agreed:  # then every rank is here
+            _finish_pending(session, state)
+        raise
+
+
+def _train_steps(session: Session, state: TrainState) -> None:
     p, stage = state.progress, session.recipe.stages[state.progress.stage]
     more = p.stage + 1 < len(session.recipe.stages)
     tally = Tally(session, state)

@@ -201,8 +201,8 @@ def test_too_many_skips_in_a_row_stop_the_run_and_the_checkpoint_stands(
     assert error.value.exit_code == 1
     assert "step 16" in error.value.where
     assert records(tmp_path / "stopped", "end")[-1]["status"] == "failed"
-    assert newest(tmp_path / "stopped").manifest.step == 12, "that of step 15 was not finished"
-    with monkeypatch.context() as patch:  # the checkpoint of step 12 knows of the two skips before it
+    assert newest(tmp_path / "stopped").manifest.step == 15, "the save that was under way is kept"
+    with monkeypatch.context() as patch:  # it knows of the five skips before it
         poison(patch, dict.fromkeys(range(10, 24), nan_loss))
         with pytest.raises(GrowLMError, match="6 steps in a row"):
             run(made, tmp_path / "stopped")

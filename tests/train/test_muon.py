@@ -136,7 +136,7 @@ def test_a_killed_run_with_growth_equals_the_straight_one(
 ) -> None:
     muon = ("optim.name=muon",)
     expected = straight(*muon)
-    for death in ("train.after_step:kill@5", "checkpoint.write:kill@5", "train.after_step:kill@12"):
+    for death in ("train.after_step:kill@7", "checkpoint.write:kill@5", "train.after_step:kill@12"):
         killed(recipe(*muon), tmp_path, death)
     run(recipe(*muon), tmp_path)
     assert outcome(tmp_path) == expected
