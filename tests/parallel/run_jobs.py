@@ -67,24 +67,27 @@ def _watch_batches(patch: pytest.MonkeyPatch, drawn: list[list[int]]) -> None:
     patch.setattr(Batches, "take", take)
 
 
-def _before(patch: pytest.MonkeyPatch, step: int, happens: Callable[[TrainState], None]) -> None:
+def _before(patch: pytest.MonkeyPatch, step: int, happens: Callable[[Session, TrainState], None]) -> None:
     """Something that happens right before a step (1-based) is computed."""
     honest = loop.step
 
     def interrupted(session: Session, state: TrainState, tally: Tally, started: float) -> None:
         if state.progress.step + 1 == step:
-            happens(state)
+            happens(session, state)
         honest(session, state, tally, started)
 
     patch.setattr(loop, "step", interrupted)
 
 
 def _signal(patch: pytest.MonkeyPatch, step: int) -> None:
-    _before(patch, step, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    _before(patch, step, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _crash(patch: pytest.MonkeyPatch, step: int) -> None:
-    def crash(_: TrainState) -> None:
+    """On all ranks, which then leave together: none is torn out of a collective."""
+
+    def crash(session: Session, _: TrainState) -> None:
+        session.world.agreed = True
         raise CrashError
 
     _before(patch, step, crash)
@@ -97,8 +100,8 @@ def _nan(patch: pytest.MonkeyPatch, step: int) -> None:
         for part in state.engine.parts:
             part.config = part.config.with_(logit_mult=mult)
 
-    _before(patch, step, lambda state: set_mult(state, math.nan))
-    _before(patch, step + 1, lambda state: set_mult(state, state.config.logit_mult))
+    _before(patch, step, lambda _, state: set_mult(state, math.nan))
+    _before(patch, step + 1, lambda _, state: set_mult(state, state.config.logit_mult))
 
 
 def _damage(patch: pytest.MonkeyPatch, step: int) -> None:

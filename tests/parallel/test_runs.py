@@ -171,7 +171,7 @@ def test_a_deterministic_run_has_the_bits_of_one_process(train: Train, straight:
     folder, _ = straight(overrides)
     assert bits(tmp_path) == bits(folder)
     verified = records(tmp_path, "verified")
-    assert len(verified) >= 4
+    assert len(verified) >= 3, "the ends of stages are saved for certain, step 3 not before the crash"
     assert all(record["identical"] for record in verified)
     assert messages(tmp_path) == messages(folder)
 
