@@ -14,6 +14,8 @@ class GrowLMError(Exception):
     """
 
     exit_code = 1
+    agreed = False
+    """Whether all ranks of a run raise it at the same place, and so are still in step with one another."""
 
     def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "") -> None:
         super().__init__(what)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,6 +30,7 @@ NEVER = timedelta(days=365)
 """Timeout of the collectives: the watchdog decides what hangs, and it knows the phase."""
 
 LEAVE_SECONDS = 10
+E = TypeVar("E", bound=Exception)
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -41,8 +42,6 @@ class World:
     size: int
     local_rank: int
     device: torch.device
-    agreed: bool = False
-    """Whether the ranks end in one common error, and so are still in step with one another."""
 
     @classmethod
     def alone(cls, device: torch.device) -> World:
@@ -125,17 +124,15 @@ class World:
 
     def common(self, error: GrowLMError) -> GrowLMError:
         """What this rank raises where all ranks end in the same error: rank 0 has the word."""
-        self.agreed = True
-        return error if self.main else Elsewhere(error.exit_code)
+        return _agreed(error if self.main else Elsewhere(error.exit_code))
 
     def _end(self, own: Exception | None, told: dict[str, Any], rank: str) -> NoReturn:
         """Raise one error on all ranks: as it is where rank 0 itself failed, else as it was told."""
-        self.agreed = True
         if not self.main:
-            raise Elsewhere(told["exit_code"]) from own
+            raise _agreed(Elsewhere(told["exit_code"])) from own
         if own is not None and rank in ("", "rank 0"):
-            raise own
-        raise _told(told, rank) from None
+            raise _agreed(own)
+        raise _agreed(_told(told, rank)) from None
 
 
 @contextmanager
@@ -171,8 +168,9 @@ def join(device: Literal["auto", "cpu", "cuda"], timeout: float = 1800.0) -> Ite
     try:
         yield world
         in_step = True
-    except RuntimeError as error:
-        if not _is_broken_group(error):
+    except Exception as error:
+        in_step = getattr(error, "agreed", False)
+        if not isinstance(error, RuntimeError) or not _is_broken_group(error):
             raise
         raise RankError(
             f"rank {rank} lost another rank and cannot go on without it",
@@ -180,7 +178,7 @@ def join(device: Literal["auto", "cpu", "cuda"], timeout: float = 1800.0) -> Ite
             fix="look at what that rank said; the same command goes on from the last checkpoint",
         ) from error
     finally:
-        _leave(store, world, in_step or world.agreed)
+        _leave(store, world, in_step)
 
 
 def _is_broken_group(error: BaseException | None) -> bool:
@@ -337,6 +335,12 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return probe.getsockname()[1]
+
+
+def _agreed(error: E) -> E:
+    """The same error, marked as one that all ranks raise here."""
+    error.agreed = True  # type: ignore[attr-defined]  # of an error that is not GrowLM's
+    return error
 
 
 def _describe(error: Exception) -> dict[str, Any]:

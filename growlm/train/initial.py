@@ -70,7 +70,8 @@ class Initial:
             with FolderWeights(self.path) as weights:
                 return TrainState.around(weights.config, partial(piece_of_rows, weights), recipe, world)
         manifest: Any = self.checkpoint.manifest
-        check_fits(self.checkpoint, self.config)
+        with world.together():
+            check_fits(self.checkpoint, self.config)
         with self.checkpoint.open() as tensors:
             state = TrainState.around(self.config, partial(stored_piece, tensors), recipe, world)
         state.lineage = [entry | {"stage": None} for entry in manifest.lineage]
@@ -79,7 +80,8 @@ class Initial:
         if self._keeps_moments(recipe):
             state.births, state.progress.updates = manifest.births, manifest.updates
             state.optimizer = optimizer_of(state.engine, recipe, manifest.births)
-            fill_moments(state.optimizer, self.checkpoint)
+            with world.together():
+                fill_moments(state.optimizer, self.checkpoint)
         return state
 
     def _keeps_moments(self, recipe: Recipe) -> bool:

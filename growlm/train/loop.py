@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import Session
 from growlm.train.state import TrainState
 from growlm.train.tally import Taken, Tally
-from growlm.train.validate import generate, validate
+from growlm.train.validate import generate, validation_batch
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def train_stage(session: Session, state: TrainState) -> None:
     """
     try:
         _train_steps(session, state)
-    except GrowLMError:
-        if session.world.size == 1 or session.world.agreed:  # then every rank is here
+    except GrowLMError as error:
+        if session.world.size == 1 or error.agreed:  # then every rank is here
             _finish_pending(session, state)
         raise
 
@@ -60,7 +61,9 @@ def _train_steps(session: Session, state: TrainState) -> None:
     p, stage = state.progress, session.recipe.stages[state.progress.stage]
     more = p.stage + 1 < len(session.recipe.stages)
     tally = Tally(session, state)
-    _agree(session, state)  # the first batch is there, on all ranks
+    turn = _agree(session, state, tally)  # the first batch is there, on all ranks
+    if turn.stop:
+        raise turn.stop
     while p.stage_step < stage.steps:
         with session.watchdog.phase("step", p.step + 1):
             started = time.perf_counter()
@@ -71,10 +74,10 @@ def _train_steps(session: Session, state: TrainState) -> None:
                 tally.settle()
                 with session.watchdog.phase("eval", p.step):
                     evaluate(session, state)
-            elif session.device.type == "cpu":
+            elif not session.lags:
                 tally.settle()
             p.train_seconds += time.perf_counter() - started
-            turn = _agree(session, state)
+            turn = _agree(session, state, tally)
             with session.watchdog.phase("save", p.step):
                 if last or turn.stop:
                     tally.settle()
@@ -113,9 +116,10 @@ def evaluate(session: Session, state: TrainState) -> None:
     stage = session.recipe.stages[p.stage]
     at: dict[str, Any] = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
     engine.set_mask(state.ramp, state.mask)
-    sources = sorted(session.recipe.mixture_of(p.stage))
-    rows = engine.layout.micro_batch
-    losses = validate(engine, session.dataset, sources, stage.seq_len, settings.tokens, rows)
+    with session.world.together():
+        read = partial(validation_batch, session.dataset, seq_len=stage.seq_len, tokens=settings.tokens)
+        batches = {s: read(s, device=engine.device) for s in sorted(session.recipe.mixture_of(p.stage))}
+    losses = {s: engine.validate(x, y, engine.layout.micro_batch) for s, (x, y) in batches.items()}
     session.recorder.append("valid", **at, losses=losses)
     shown = "  ".join(f"{source} {loss:.4f}" for source, loss in losses.items())
     session.console.say(f"validation at step {p.step}: {shown}")
@@ -150,7 +154,7 @@ def _save_on_the_way(session: Session, state: TrainState, tally: Tally, turn: Tu
             _begin_save(session, state)
         elif turn.advance and (saved := session.saver.advance()):
             _put_on_record(session, state, saved)
-    except DiskError as error:
+    except GrowLMError as error:
         _not_saved(session, state, error)
 
 
@@ -168,7 +172,7 @@ def _finish_pending(session: Session, state: TrainState) -> None:
     if session.saver.pending:
         try:
             _put_on_record(session, state, session.saver.finish())
-        except DiskError as error:
+        except GrowLMError as error:
             _not_saved(session, state, error)
 
 
@@ -185,11 +189,14 @@ def _put_on_record(session: Session, state: TrainState, saved: Saved) -> None:
     )
 
 
-def _not_saved(session: Session, state: TrainState, error: DiskError) -> None:
+def _not_saved(session: Session, state: TrainState, error: GrowLMError) -> None:
+    """Go on after a full disk, be it another rank's; raise every other error."""
+    if error.exit_code != DiskError.exit_code:
+        raise error
     session.event(state.progress.step, f"not saved, training goes on: {error}", "warning")
 
 
-def _agree(session: Session, state: TrainState) -> Turn:
+def _agree(session: Session, state: TrainState, tally: Tally) -> Turn:
     """Read this rank's share of the next step, and agree with all ranks on what comes before it.
 
     Raises DataError, after saving, if any rank's share is damaged.
@@ -209,8 +216,10 @@ def _agree(session: Session, state: TrainState) -> Turn:
         session.saver.pending and not session.saver.is_written(),
     )
     if failed:
+        tally.settle()
         if p.stage_step:
-            save(session, state)
+            with session.watchdog.phase("save", p.step):
+                save(session, state)
         with session.world.together():
             if failure:
                 raise failure

@@ -86,6 +86,11 @@ class Session:
         """This rank's device."""
         return self.world.device
 
+    @property
+    def lags(self) -> bool:
+        """Whether the numbers of a step are read while the next one computes."""
+        return self.device.type == "cuda"
+
     def cost(self, train_seconds: float) -> float | None:
         """Money so far; None without a price."""
         price = self.recipe.budget.price_per_hour

@@ -39,10 +39,9 @@ def start(session: Session, initial: Initial | None, accept_changes: bool) -> Tr
     with world.together():
         chosen = _choose(session, initial, accept_changes) if world.main else None
     checkpoint = shared_checkpoint(world, chosen)
-    with world.together():
-        if checkpoint is None:
-            return _fresh(session, initial)
-        state = TrainState.load(checkpoint, session.recipe, world)
+    if checkpoint is None:
+        return _fresh(session, initial)
+    state = TrainState.load(checkpoint, session.recipe, world)
     session.init_hash = checkpoint.manifest.init
     state.progress.train_seconds = max(state.progress.train_seconds, session.spent_seconds)
     return state

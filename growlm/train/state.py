@@ -125,20 +125,22 @@ class TrainState:
     def around(cls, config: ModelConfig, read: ReadPiece, recipe: Recipe, world: World) -> TrainState:
         """The state before the first step with given weights, and an optimizer that remembers nothing."""
         engine = engine_of(config, recipe, 0, world)
-        engine.fill(read)
+        with world.together():
+            engine.fill(read)
         return cls(config, engine, optimizer_of(engine, recipe, {}), SpikeGuard(recipe.guard))
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, recipe: Recipe, world: World) -> TrainState:
         """The state that a verified checkpoint holds. Raises CheckpointError if its tensors do not fit."""
         manifest: Any = checkpoint.manifest
-        config = config_of(checkpoint)
-        check_fits(checkpoint, config)
+        with world.together():
+            config = config_of(checkpoint)
+            check_fits(checkpoint, config)
         engine = engine_of(config, recipe, manifest.stage, world)
         optimizer = optimizer_of(engine, recipe, manifest.births)
-        with checkpoint.open() as tensors:
+        with world.together(), checkpoint.open() as tensors:
             engine.fill(partial(stored_piece, tensors))
-        fill_moments(optimizer, checkpoint)
+            fill_moments(optimizer, checkpoint)
         guard = SpikeGuard(recipe.guard)
         if manifest.guard:
             guard.load_state_dict(manifest.guard)

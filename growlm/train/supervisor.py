@@ -224,7 +224,9 @@ def _grow(session: Session, progress: Progress) -> TrainState:
         world=world,
     )
     fault_point("train.after_growth")
-    return TrainState.load(Checkpoint(path, Manifest.load(path / MANIFEST)), recipe, world)
+    with world.together():
+        grown = Checkpoint(path, Manifest.load(path / MANIFEST))
+    return TrainState.load(grown, recipe, world)
 
 
 def _end_of_stage(session: Session, progress: Progress) -> Checkpoint:

@@ -44,7 +44,8 @@ class Tally:
     def take(self, taken: Taken) -> None:
         """A step is on its way; its numbers start to come back."""
         p = self._state.progress
-        where = {"step": p.step, "stage": p.stage, "tokens": p.tokens, "flops": p.flops}
+        where: dict[str, Any] = {"step": p.step, "stage": p.stage, "tokens": p.tokens, "flops": p.flops}
+        where["train_seconds"] = p.train_seconds  # without this step
         if taken.values.is_cuda:
             host = taken.values.to("cpu", non_blocking=True)
             arrived = torch.cuda.Event()
@@ -87,18 +88,19 @@ class Tally:
         p, recipe = state.progress, session.recipe
         stage = recipe.stages[p.stage]
         speed = stage.tokens_per_step * flops_per_token(state.config, stage.seq_len) / seconds
+        spent = where["train_seconds"] + seconds
         record: dict[str, Any] = where | {
             "loss": loss if math.isfinite(loss) else None,
             "lr": taken.lr,
             "grad_norm": grad_norm if math.isfinite(grad_norm) else None,
             "tokens_per_second": stage.tokens_per_step / seconds,
             "step_seconds": seconds,
-            "train_seconds": p.train_seconds + seconds,
+            "train_seconds": spent,
             "mfu": speed / (session.peak_tflops * 1e12 * session.world.size),
             "memory_bytes": memory_bytes(session.device),
             "mask": taken.mask,
             "applied": reason is None,
-            "cost": session.cost(p.train_seconds + seconds),
+            "cost": session.cost(spent),
         }
         session.recorder.append("step", **record)
         _compare_with_replay(session, record)

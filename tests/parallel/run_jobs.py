@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from growlm.data.dataset import TokenDataset
 from growlm.data.mixture import Mixture
 from growlm.errors import DataError, GrowLMError
 from growlm.recipe.load import load_recipe
+from growlm.testing.faults import VARIABLE
 from growlm.train import loop
 from growlm.train.batches import Batch, Batches
 from growlm.train.session import Session
@@ -27,7 +30,9 @@ Told = dict[str, Any]
 
 
 class CrashError(Exception):
-    """What nobody expects."""
+    """What nobody expects, on all ranks."""
+
+    agreed = True
 
 
 def train(recipe: str, overrides: list[str], folder: str, *events: list[Any]) -> Told:
@@ -86,8 +91,7 @@ def _signal(patch: pytest.MonkeyPatch, step: int) -> None:
 def _crash(patch: pytest.MonkeyPatch, step: int) -> None:
     """On all ranks, which then leave together: none is torn out of a collective."""
 
-    def crash(session: Session, _: TrainState) -> None:
-        session.world.agreed = True
+    def crash(*_: object) -> None:
         raise CrashError
 
     _before(patch, step, crash)
@@ -120,10 +124,36 @@ def _version(patch: pytest.MonkeyPatch, version: str) -> None:
     patch.setattr("growlm.__version__", version)
 
 
+def _fault(patch: pytest.MonkeyPatch, spec: str) -> None:
+    """A fault point of this rank is armed: a full disk."""
+    patch.setattr("growlm.testing.faults._passages", Counter())
+    patch.setenv(VARIABLE, spec)
+
+
+def _lag(patch: pytest.MonkeyPatch, _: None) -> None:
+    """Numbers are read late, as on a GPU."""
+    patch.setattr(Session, "lags", property(lambda _: True))
+
+
+def _damage_validation(patch: pytest.MonkeyPatch, source: str) -> None:
+    """The held-out text of a source is damaged where only this rank reads it."""
+    honest = TokenDataset.validation
+
+    def validation(dataset: TokenDataset, name: str, seq_len: int, tokens: int) -> Batch:
+        if name == source and tokens > seq_len:  # not the look at the start, whether there is enough
+            raise DataError("damaged text", where="shard 7", fix="prepare it again")
+        return honest(dataset, name, seq_len, tokens)
+
+    patch.setattr(TokenDataset, "validation", validation)
+
+
 EVENTS: dict[str, Callable[[pytest.MonkeyPatch, Any], None]] = {
     "signal": _signal,
     "crash": _crash,
     "nan": _nan,
     "damage": _damage,
     "version": _version,
+    "fault": _fault,
+    "lag": _lag,
+    "damage validation": _damage_validation,
 }

@@ -199,6 +199,51 @@ def test_text_that_is_damaged_for_one_rank_ends_the_run_after_a_save(train: Trai
     assert [rank["step"] for rank in train(tmp_path, SMALL, 4)] == [6] * 4
 
 
+def test_held_out_text_that_is_damaged_for_one_rank_ends_the_run(train: Train, tmp_path: Path) -> None:
+    told = train(tmp_path, [*SMALL, "eval.every_tokens=256"], 2, ["damage validation", 1, "zh"])
+    assert_all_end(told, "DataError", 65, "damaged text")
+    assert "rank 1, shard 7" in told[0]["text"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("point", ["checkpoint.write", "checkpoint.before_rename"])
+def test_a_full_disk_in_mid_stage_costs_a_save_not_the_run(
+    train: Train, straight: Any, point: str, rank: int, tmp_path: Path
+) -> None:
+    if point == "checkpoint.before_rename" and rank:
+        pytest.skip("rank 0 commits")
+    saves = [*SMALL, "checkpoint.every_steps=2"]
+    told = train(tmp_path, saves, 2, ["fault", rank, f"{point}:enospc@1"])
+    assert [rank["step"] for rank in told] == [6, 6]
+    warnings = [m for m in messages(tmp_path) if "not saved, training goes on" in m]
+    assert len(warnings) == 1
+    assert newest(tmp_path).manifest.step == 6
+    one, _ = straight(SMALL)
+    for found, expected in zip(curves(tmp_path), curves(one), strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_numbers_that_are_read_late_are_the_same(
+    train: Train, straight: Any, size: int, tmp_path: Path
+) -> None:
+    settings = [*SMALL, "checkpoint.every_steps=2", "eval.every_tokens=512"]
+    late = [["lag", rank, None] for rank in range(size)]
+    assert [rank["step"] for rank in train(tmp_path / "late", settings, size, *late)] == [6] * size
+    train(tmp_path / "at-once", settings, size)
+    assert bits(tmp_path / "late") == bits(tmp_path / "at-once")
+
+
+def test_a_step_that_is_still_open_is_settled_before_damage_ends_the_run(
+    train: Train, tmp_path: Path
+) -> None:
+    told = train(tmp_path, SMALL, 1, ["lag", 0, None], ["damage", 0, 4])
+    assert told[0]["code"] == 65
+    manifest = newest(tmp_path).manifest
+    assert (manifest.step, manifest.updates) == (3, 3)
+    assert [step[0] for step in steps(tmp_path)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("kind", "what", "code", "text"),
     [
