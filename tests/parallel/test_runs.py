@@ -224,9 +224,7 @@ def test_a_full_disk_in_mid_stage_costs_a_save_not_the_run(
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_numbers_that_are_read_late_are_the_same(
-    train: Train, straight: Any, size: int, tmp_path: Path
-) -> None:
+def test_numbers_that_are_read_late_are_the_same(train: Train, size: int, tmp_path: Path) -> None:
     settings = [*SMALL, "checkpoint.every_steps=2", "eval.every_tokens=512"]
     late = [["lag", rank, None] for rank in range(size)]
     assert [rank["step"] for rank in train(tmp_path / "late", settings, size, *late)] == [6] * size
