@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 VERSION = 2
-_SIZE_CAP = 100_000_000
+SIZE_CAP = 1_000_000_000
+"""Bytes of a manifest, several times what a thousand ranks need; a longer one is not written and not read."""
 _SEAL = re.compile(rb'\{"xxh3":"([0-9a-f]{32})",\n')
 
 Count = Annotated[int, Field(ge=0)]
@@ -156,10 +157,21 @@ class Manifest(_Strict):
         return self
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON, one field per line; the first is the hash of all bytes after its line."""
+        """Canonical JSON, one field per line; the first is the hash of all bytes after its line.
+
+        Raises CheckpointError if it is longer than `load` accepts.
+        """
         fields = sorted(self.model_dump(mode="json").items())
         body = ",\n".join(f"{_json(key)}:{_json(value)}" for key, value in fields).encode() + b"}\n"
-        return b'{"xxh3":"%s",\n%s' % (xxhash.xxh3_128_hexdigest(body).encode(), body)
+        raw = b'{"xxh3":"%s",\n%s' % (xxhash.xxh3_128_hexdigest(body).encode(), body)
+        if len(raw) > SIZE_CAP:
+            pieces = sum(len(tensor.pieces) for tensor in self.tensors.values())
+            raise CheckpointError(
+                "The manifest of this checkpoint would be too long to be read again",
+                why=f"{pieces:,} pieces take {human_bytes(len(raw))}, {human_bytes(SIZE_CAP)} are allowed",
+                fix="cut the tensors into fewer pieces: fewer ranks share one with a larger layout.replicas",
+            )
+        return raw
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -170,7 +182,7 @@ class Manifest(_Strict):
         """
         try:
             size = path.stat().st_size
-            if size > _SIZE_CAP:
+            if size > SIZE_CAP:
                 raise ValueError(f"it is {human_bytes(size)} long")
             return cls._parse(path.read_bytes())
         except ValidationError as error:

@@ -102,6 +102,7 @@ class Pending:
         the same name is replaced. On any failure the temporary folder is removed.
 
         Raises:
+            CheckpointError: it has more pieces than a manifest can list.
             DiskError: full, read-only or failing; the checkpoints before this one are untouched.
         """
         try:

@@ -19,6 +19,9 @@ from growlm.recipe.shape import ModelConfig
 
 Recompute = Literal["none", "selective", "full"]
 
+CUT_FROM = 2**16
+"""Elements from which on the holders of a piece share its writing; below, cuts only lengthen the index."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -147,14 +150,19 @@ def parameters_of(config: ModelConfig, layout: Layout, pp: int) -> dict[str, Par
 def written_by(config: ModelConfig, layout: Layout, rank: int) -> dict[str, Piece]:
     """What a rank writes of the whole: every element is written by one rank.
 
-    A piece that several ranks hold is cut by rows among them. Empty pieces are left out.
+    A piece that several ranks hold is cut by rows among them; one of less than CUT_FROM elements is written
+    by one of them, another for every parameter in turn. Empty pieces are left out.
     """
     written = {}
+    places = {name: index for index, name in enumerate(parameter_table(config))}
     for name, piece in pieces_of(config, layout, rank).items():
         holders = _holders(config, layout, name, rank)
-        cut = piece.part(0, holders.index(rank), len(holders))
-        if cut.numel:
-            written[name] = cut
+        if piece.numel >= CUT_FROM:
+            piece = piece.part(0, holders.index(rank), len(holders))
+        elif holders[places[name] % len(holders)] != rank:
+            continue
+        if piece.numel:
+            written[name] = piece
     return written
 
 

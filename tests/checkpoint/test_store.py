@@ -263,6 +263,18 @@ def test_leaving_without_a_commit_leaves_nothing(store: CheckpointStore) -> None
     assert list(store.folder.iterdir()) == []
 
 
+def test_a_manifest_that_could_not_be_read_again_is_not_written(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (save(store, 1) / MANIFEST).stat().st_size
+    monkeypatch.setattr("growlm.checkpoint.manifest.SIZE_CAP", size + 40)
+    with pytest.raises(CheckpointError, match="too long to be read again") as raised:
+        save(store, 1, recipe_hash="r" * 50)
+    assert "8 pieces" in str(raised.value)
+    assert [path.name for path in store.folder.iterdir()] == ["step-00000001"]
+    assert_holds(store.folder, 1)
+
+
 def test_one_tensor_in_two_files_is_refused(store: CheckpointStore) -> None:
     with store.begin(1) as pending:
         for file in ("x.safetensors", "y.safetensors"):

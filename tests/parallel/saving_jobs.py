@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -40,7 +41,9 @@ def whole(seed: int) -> dict[str, dict[str, Tensor]]:
 
 def shards(layout: Layout, rank: int, seed: int) -> dict[str, dict[str, Shard]]:
     """What a rank writes: views of what it holds."""
-    held, written = pieces_of(CONFIG, layout, rank), written_by(CONFIG, layout, rank)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("growlm.plan.layout.CUT_FROM", 64)  # matrices are cut, vectors are not
+        held, written = pieces_of(CONFIG, layout, rank), written_by(CONFIG, layout, rank)
     state: dict[str, dict[str, Shard]] = {}
     for file, tensors in whole(seed).items():
         state[file] = {}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from growlm.model.parameters import n_parameters, parameter_table
+from growlm.plan import layout as layouts
 from growlm.plan.auto import choose_layout
 from growlm.plan.layout import Layout, cut_layers, is_owner, pieces_of, written_by
 from growlm.recipe.load import load_recipe
@@ -29,13 +30,15 @@ def model(family: str, *, tied: bool) -> ModelConfig:
     return config(family, tied=tied, n_layers=7)
 
 
+@pytest.mark.parametrize("cut_from", [1, 100, 2**16])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize(
     ("family", "tied"), [("flm", True), ("llama", False), ("qwen3", True), ("gpt2", True)]
 )
 def test_every_element_is_held_written_and_owned_as_often_as_it_should(
-    family: str, tied: bool, layout: Layout
+    family: str, tied: bool, layout: Layout, cut_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(layouts, "CUT_FROM", cut_from)
     c = model(family, tied=tied)
     shapes = {name: p.shape for name, p in parameter_table(c).items()}
     held, written, owned = ({name: np.zeros(s, int) for name, s in shapes.items()} for _ in range(3))
@@ -51,6 +54,16 @@ def test_every_element_is_held_written_and_owned_as_often_as_it_should(
         assert (held[name] == copies).all()
         assert (written[name] == 1).all()
         assert (owned[name] == 1).all()
+
+
+def test_small_pieces_are_written_whole_and_by_every_holder_in_turn() -> None:
+    c, layout = load_recipe("flm-101b").model_config_of(0), Layout(dp=96, tp=2, zero=0)
+    vectors = {name for name, p in parameter_table(c).items() if len(p.shape) == 1}
+    written = [written_by(c, layout, rank) for rank in range(layout.world)]
+    writers = {name: [rank for rank, pieces in enumerate(written) if name in pieces] for name in vectors}
+    shared = [name for name in vectors if parameter_table(c)[name].tp_dim is None]
+    assert all(len(writers[name]) == 1 for name in shared)
+    assert len({rank for name in shared for rank in writers[name]}) > 64
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
