@@ -291,6 +291,10 @@ class Decoder(nn.Module):
         """Logits (V) behind the last of tokens (1, T)."""
         return self.head_logits(self(tokens), tokens.shape[1] - 1)[0, 0]
 
+    def agree(self, token: int) -> int:
+        """The token that is sampled: one process draws for itself."""
+        return token
+
     def head_logits(self, hidden: Tensor, start: int = 0) -> Tensor:
         """Logits of positions `start` on, (B, T - start, V), of what `forward` makes of tokens (B, T)."""
         bias = None if self.masks is None else self.masks.logit_bias

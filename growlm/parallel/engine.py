@@ -15,6 +15,7 @@ the same code, and no communication.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -124,8 +125,9 @@ class Engine:
     @torch.no_grad()
     def scale_grads(self, factor: Tensor) -> None:
         """Multiply all gradients by a number that is on the device."""
-        for grad in self.grads.values():
-            grad.mul_(factor)
+        grads = [grad for grad in self.grads.values() if grad.numel()]
+        if grads:
+            torch._foreach_mul_(grads, factor)  # pyright: ignore[reportPrivateImportUsage]
 
     def zero_grad(self) -> None:
         """Let go of all gradients."""
@@ -157,6 +159,25 @@ class Engine:
         logits = self._forward(tokens, lambda part, hidden: part.head_logits(hidden, last)[0, 0])
         self._release()
         return logits
+
+    def agree(self, token: int) -> int:
+        """Rank 0's token: logits of unlike machines may differ in a bit, and all must end a text together."""
+        if self.layout.world == 1:
+            return token
+        shared = torch.tensor(token)  # on the CPU, as it was drawn
+        dist.broadcast(shared, 0)
+        return int(shared)
+
+    def close(self) -> None:
+        """Give the memory of the model back, now: FSDP and pipelines hold cycles, which would keep it.
+
+        The groups stay until the run ends; they hold no tensors.
+        """
+        self.parts, self.pipeline = [], None
+        self._parameters, self.parameters = {}, {}
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _build(self, layers: range, dtype: torch.dtype) -> Decoder:
         with torch.device("meta"):
@@ -231,7 +252,7 @@ class Engine:
         owned = [grads[n] for n in self._owned if grads[n].numel()]
         if not owned:
             return torch.zeros((), dtype=torch.float64, device=self.device)
-        norms = [torch.linalg.vector_norm(grad) for grad in owned]
+        norms = torch._foreach_norm(owned)  # pyright: ignore[reportPrivateImportUsage]
         return torch.stack(norms).double().square().sum()
 
     def _release(self) -> None:

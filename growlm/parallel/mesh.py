@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
+from growlm.parallel.world import NEVER
 from growlm.plan.layout import Layout, Place
 
 NAMES = ("pp", "replica", "shard", "tp")
@@ -26,7 +28,11 @@ class Mesh:
         if layout.world == 1:
             return cls(layout, rank, None)
         shape = (layout.pp, layout.copies, layout.shards, layout.tp)
-        return cls(layout, rank, init_device_mesh(device_type, shape, mesh_dim_names=NAMES))
+        mesh = init_device_mesh(device_type, shape, mesh_dim_names=NAMES)
+        for group in mesh.get_all_groups():  # torch gives each a timeout of its own
+            if dist.get_backend(group) != "fake":  # of a rehearsal
+                _set_pg_timeout(NEVER, group)
+        return cls(layout, rank, mesh)
 
     @property
     def place(self) -> Place:

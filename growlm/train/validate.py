@@ -24,6 +24,10 @@ class NextToken(Protocol):
         """Logits (V) behind the last of tokens (1, T)."""
         ...
 
+    def agree(self, token: int) -> int:
+        """The token that all ranks go on with, where this one drew `token`."""
+        ...
+
 
 def validate(
     engine: Engine, dataset: TokenDataset, sources: list[str], seq_len: int, tokens: int, rows: int
@@ -65,7 +69,7 @@ def generate(
     for _ in range(tokens):
         window = torch.tensor([ids[-context:]], device=model.device)
         logits = model.next_logits(window)[: tokenizer.vocab_size].cpu()
-        drawn = _draw(logits, temperature, top_k, generator)
+        drawn = model.agree(_draw(logits, temperature, top_k, generator))
         if drawn == tokenizer.eos_id:
             break
         ids.append(drawn)
