@@ -1,9 +1,10 @@
 """Activations that are made again in the backward pass, to save memory: of whole blocks, or by operation.
 
 Of a block whose activations are recomputed in full, only the input is kept. Selectively, the results of
-attention, of collectives and of every second matrix product are kept, too, and the rest is made again from
-them (torchtitan's policy): what takes long is mostly kept, and what takes memory (norms, rotations,
-activations, the wide hidden layer) mostly not. Results are those without recomputation, bit for bit.
+attention and of every second matrix product are kept, too, and the rest is made again from them (torchtitan's
+policy): what takes long is mostly kept, and what takes memory (norms, rotations, activations, the wide hidden
+layer) mostly not. Collectives are kept where blocks are compiled, selectively; otherwise those of a
+recomputed block run again in the backward pass. Results are those without recomputation, bit for bit.
 
 It is the block's own forward pass that is wrapped, without what torch.compile and FSDP2 put around a block,
 so both work as on any other block.
@@ -88,7 +89,9 @@ KEPT = _operations(
 
 
 def is_kept(operation: Any, product: int) -> bool:
-    """Whether a result is kept: attention and collectives always, matrix product number 1, 3, 5 of a block.
+    """Whether a result is kept: attention always, matrix product number 1, 3, 5 of a block, and collectives.
+
+    Those only in compiled blocks: elsewhere a collective has no result, it fills a tensor that is there.
 
     `product` counts the matrix products of the block up to this operation. Of q, k, v, o, up and down that
     keeps q, v and up, with a gate q, v, gate and down; which they are matters little, they cost the same.
