@@ -3,7 +3,8 @@
 Tensor and pipeline parallelism cost communication for every micro-batch, so there is as little of them as
 fits into memory: the fewest ranks for a copy, with tensor parallelism first, inside one machine, and for
 these the largest micro-batch. ZeRO above 1 sends weights or gradients for every micro-batch, which costs more
-still: it is for what fits in no other way, and not for pipelines. Without a known memory everything is data
+still: it is for what fits in no other way, and not for pipelines, which keep weights and gradients whole
+until their last micro-batch. Without a known memory everything is data
 parallel.
 """
 
@@ -106,6 +107,8 @@ def _splits(recipe: Recipe, index: int, world: int, per_node: int) -> list[tuple
     alone = recipe.train.deterministic
     tps = [tp for tp in range(1, per_node + 1) if all(size % tp == 0 for size in sizes)]
     pps = range(1, max(1, stage.n_layers // given.interleave) + 1)
+    if (given.zero or 0) > 1:  # which recipe/check_layout.py refuses in a pipeline
+        pps = range(1, 2)
     pairs = [
         (tp, pp)
         for tp in ([given.tp] if given.tp else [1] if alone else tps)

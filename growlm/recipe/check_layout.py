@@ -46,6 +46,10 @@ def _tensor_parallel(recipe: Recipe, index: int, layout: LayoutTable) -> Problem
 
 def _pipeline(recipe: Recipe, index: int, layout: LayoutTable) -> Problems:
     layers, parts = recipe.stages[index].n_layers, (layout.pp or 1) * layout.interleave
+    if (layout.pp or 1) > 1 and (layout.zero or 0) > 1:
+        what = f"{_stage(recipe, index)} has zero = {layout.zero} and pp = {layout.pp}"
+        why = "a pipeline keeps its weights and gradients whole until its last micro-batch"
+        yield Problem(_key(index, "zero"), what, "write zero = 1, or pp = 1 and a larger tp", why)
     if layout.interleave > 1 and (layout.pp or 1) == 1:
         what = f"{_stage(recipe, index)} has interleave = {layout.interleave} and no pipeline"
         yield Problem(_key(index, "interleave"), what, "write pp = 2 or more, or leave interleave out")

@@ -63,16 +63,16 @@ TOGETHER: list[Row] = [
     ("qwen3", {"tied": False}, {"dp": 2, "tp": 2, **SEQUENCE, "zero": 3, "recompute": "full"}, GROWN | MUON),
     ("flm", {}, {"dp": 2, "tp": 2, **SEQUENCE, "zero": 2, "micro_batch": 2}, GROWN),
     ("llama", {"n_layers": 5}, {"dp": 2, "pp": 2, "micro_batch": 2}, GROWN),
-    ("gpt2", {}, {"dp": 2, "pp": 2, "zero": 3, "recompute": "selective"}, GROWN),
+    ("gpt2", {}, {"dp": 2, "pp": 2, "zero": 1, "recompute": "selective"}, GROWN),
     ("qwen2", {}, {"dp": 2, "pp": 2, "zero": 0, "micro_batch": 2}, GROWN | MUON),
-    ("flm", {"n_layers": 5}, {"dp": 2, "pp": 2, "zero": 2, "interleave": 2}, GROWN),
+    ("flm", {"n_layers": 5}, {"dp": 2, "pp": 2, "zero": 1, "interleave": 2}, GROWN),
     ("neox", {}, {"tp": 2, "pp": 2, "micro_batch": 2}, GROWN),
     ("qwen3", {}, {"tp": 2, "pp": 2, **SEQUENCE, "interleave": 1, "recompute": "selective"}, GROWN | MUON),
     ("llama", {"n_layers": 5, "tied": False}, {"tp": 2, "pp": 2, **SEQUENCE, "interleave": 2}, GROWN),
 ]
 CORNER: list[Row] = [
     ("qwen3", {}, {"dp": 2, "tp": 2, "pp": 2, **SEQUENCE, "recompute": "selective"}, GROWN | MUON),
-    ("flm", {"n_layers": 5}, {"dp": 2, "tp": 2, "pp": 2, "zero": 3, "interleave": 2}, GROWN),
+    ("flm", {"n_layers": 5}, {"dp": 2, "tp": 2, "pp": 2, "zero": 1, "interleave": 2}, GROWN),
 ]
 
 

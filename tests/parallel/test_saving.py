@@ -17,7 +17,7 @@ LAYOUTS: list[dict[str, Any]] = [
     {"dp": 4, "zero": 3},
     {"dp": 2, "tp": 2},
     {"tp": 2, "pp": 2},
-    {"dp": 2, "pp": 2, "zero": 3},
+    {"dp": 2, "pp": 2, "zero": 1},
     {"dp": 4, "replicas": 2},
     {"pp": 3},
     {},

@@ -49,14 +49,14 @@ def test_without_a_known_memory_all_ranks_are_data_parallel(path: Path) -> None:
 
 def test_what_is_given_is_taken(path: Path) -> None:
     given = (
-        "layout={ dp = 2, tp = 2, pp = 2, zero = 2, replicas = 2, recompute = 'full', recompute_every = 3, "
+        "layout={ dp = 2, tp = 2, pp = 2, zero = 1, replicas = 2, recompute = 'full', recompute_every = 3, "
         "compile = true, interleave = 1 }"
     )
     assert chosen(path, "clone", 8, given, "micro_batch_size=1") == Layout(
         dp=2,
         tp=2,
         pp=2,
-        zero=2,
+        zero=1,
         replicas=2,
         sequence_parallel=True,
         micro_batch=1,
@@ -66,6 +66,19 @@ def test_what_is_given_is_taken(path: Path) -> None:
     )
     assert chosen(path, "clone", 8, "layout={ tp = 2, pp = 2, zero = 0 }", memory=1).zero == 0
     assert chosen(path, "clone", 2, "layout={ zero = 3 }").zero == 3
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+def test_no_pipeline_is_chosen_where_it_could_not_do_what_was_asked(zero: int) -> None:
+    free, asked = ("stages.1.layout=auto",), f"stages.1.layout={{ zero = {zero} }}"
+    layouts = [
+        choose_layout(load_recipe("flm-101b", [*free, *more]), 1, 192, memory_bytes=80 * 10**9)
+        for more in ((), (asked,))
+    ]
+    assert [layout.pp for layout in layouts] == [2, 1]
+    assert layouts[1].zero == zero
+    with pytest.raises(RecipeError, match=f"has zero = {zero} and pp = 2"):
+        load_recipe("flm-101b", [*free, asked, "stages.1.layout.pp=2"])
 
 
 def test_a_pipeline_has_micro_batches_to_fill_it(path: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_state_of_one_process_is_counted_to_the_byte(family: str, tied: bool
 @pytest.mark.parametrize("zero", [1, 2, 3])
 def test_ranks_share_out_the_state(zero: Any) -> None:
     c, work = config("flm", tied=False, n_layers=4), Work(seq_len=16, batch_size=16)
-    layout = Layout(dp=4, pp=2, zero=zero)
+    layout = Layout(dp=4, pp=2 if zero == 1 else 1, zero=zero)
     every = [footprint(c, layout, work, rank) for rank in range(layout.world)]
     assert sum(need.weights for need in every) == 4 * n_parameters(c)
     assert sum(need.optimizer for need in every) == 8 * n_parameters(c)

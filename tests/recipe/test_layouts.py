@@ -54,6 +54,7 @@ BAD = [
     ("layout = { pp = 2 }", "", 'pp 2 is 2 runs of blocks, and stage 0 "a" has 1', "write pp = 1 or less"),
     ("layout = { interleave = 2 }", "", "interleave = 2 and no pipeline", "write pp = 2 or more"),
     ("layout = { pp = 2, interleave = 3 }", "n_layers = 4", "pp 2 x interleave 3 is 6 runs", "write pp = 1"),
+    ("layout = { pp = 2, zero = 2 }", "n_layers = 4", "has zero = 2 and pp = 2", "write zero = 1, or pp = 1"),
     ("layout = { dp = 3 }", "", "batch_size 4, not a multiple of dp 3", "write dp = 2, or batch_size = 6"),
     ("layout = { dp = 4 }", "micro_batch_size = 2", "dp 4 x micro_batch_size 2", "dp = 2, or batch_size = 8"),
     ("layout = { dp = 4, replicas = 3 }", "", "dp = 4, not a multiple of replicas = 3", "write replicas = 2"),

@@ -22,7 +22,7 @@ LAYOUTS = [
     Layout(tp=2),
     Layout(pp=2),
     Layout(dp=4, replicas=2),
-    Layout(dp=2, tp=2, pp=2, zero=3),
+    Layout(dp=2, tp=2, pp=2, zero=1),
     Layout(dp=1, tp=2, zero=0),
 ]
 KINDS = {MODEL_FILE: ("",), OPTIMIZER_FILE: ("exp_avg/", "exp_avg_sq/")}
