@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `step-00000120`, or `step-00000120-grown` for the far side of a growth. It appears
 by one rename, after everything in it is on the disk, so that a kill at any instant leaves the old newest
-checkpoint or the new one. Reading changes nothing; `begin`, `check_space` and `prune` first clear what dead
+checkpoint or the new one. Reading changes nothing; `begin`, `check_space` and `prune` first clear what other
 processes left behind, so their caller holds the run's lock.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from growlm.checkpoint.tensors import StoredTensors
 
 _NAME = re.compile(r"step-(\d{8,})(-grown)?(-old)?")
-_LEFTOVER = re.compile(r"\.(?:tmp|trash)-.+-(\d{1,9})")
+_LEFTOVER = re.compile(r"\.(?:tmp|trash)-.+-\d{1,9}")
 _HEADROOM = 1.2
 
 
@@ -106,6 +106,7 @@ class CheckpointStore:
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self._keep = folder, keep
         self._verified: set[Path] = set()  # by this process: written by it, or read and hashed
+        self._boundaries: dict[Path, bool] = {}  # which are one side of a growth, as far as is known
         self._clean = False
 
     def begin(self, step: int) -> Pending:
@@ -147,19 +148,28 @@ class CheckpointStore:
         """The newest checkpoint whose every byte is what was saved; None if nothing was ever saved here.
 
         `report` gets one line for each newer one that is damaged: which file, and what is wrong with it.
+        What this process wrote or verified is not hashed again.
 
         Raises:
             CheckpointError: there are checkpoints, and none is whole.
         """
         damage = []
         for entry in self.checkpoints():
-            problems = self.verify(entry.path)
+            problems = self.verify(entry.path, contents=not self.trusts(entry.path))
             if not problems:
-                self._verified.add(entry.path)
+                self.trust(entry.path)
                 return Checkpoint(entry.path, Manifest.load(entry.path / MANIFEST))
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            damage.append(f"{entry.path.name} is damaged: {problems[0]}{more}")
+            damage.append(damage_line(entry.path, problems))
             report(f"{damage[-1]}; trying the checkpoint before it")
+        self.refuse_a_fresh_start(damage)
+        return None
+
+    def refuse_a_fresh_start(self, damage: Sequence[str]) -> None:
+        """Where no checkpoint is whole: fine if nothing was ever saved here. `damage`: a line for each.
+
+        Raises:
+            CheckpointError: there are checkpoints, or folders that look like them.
+        """
         if damage or (self.folder.is_dir() and any(self.folder.glob("step-*"))):
             raise CheckpointError(
                 "This run has checkpoints, but none of them is whole; it will not start over silently",
@@ -167,11 +177,22 @@ class CheckpointStore:
                 why="; ".join(damage) or "no folder in it has the name of a checkpoint, step-00000120",
                 fix="bring one back from a backup, or start over in another run folder",
             )
-        return None
+
+    def trusts(self, path: Path) -> bool:
+        """Whether this process wrote a checkpoint, or has hashed all of it."""
+        return path in self._verified
+
+    def trust(self, path: Path) -> None:
+        """Take a checkpoint as verified from now on."""
+        self._verified.add(path)
 
     @staticmethod
-    def verify(path: Path) -> list[str]:
-        """Hash every file of a checkpoint; each problem as 'file: what is wrong'. Empty: all is whole."""
+    def verify(path: Path, rank: int = 0, size: int = 1, *, contents: bool = True) -> list[str]:
+        """Hash every file of a checkpoint; each problem as 'file: what is wrong'. Empty: all is whole.
+
+        Rank `rank` of `size` takes every size-th file, and rank 0 the names. Without `contents` only names,
+        sizes and the manifest are checked.
+        """
         try:
             manifest = Manifest.load(path / MANIFEST)
             present = {child.name for child in path.iterdir()} - {MANIFEST}
@@ -180,21 +201,21 @@ class CheckpointStore:
         except OSError as error:
             return [f"{path.name}: {error.strerror}"]
         problems = []
-        if Entry.of(path) and path.name.removesuffix("-old") != _folder_name(manifest):
+        if rank == 0 and Entry.of(path) and path.name.removesuffix("-old") != _folder_name(manifest):
             problems.append(f"{MANIFEST}: it belongs to {_folder_name(manifest)}")
-        problems += [
-            f"{name}: not part of the checkpoint" for name in sorted(present - manifest.files.keys())
-        ]
-        for name, record in manifest.files.items():
-            if problem := _file_problem(path / name, record):
+        surplus = sorted(present - manifest.files.keys()) if rank == 0 else []
+        problems += [f"{name}: not part of the checkpoint" for name in surplus]
+        for name in sorted(manifest.files)[rank::size]:
+            if problem := _file_problem(path / name, manifest.files[name], contents):
                 problems.append(f"{name}: {problem}")
         return problems
 
     def prune(self) -> list[Path]:
         """Remove what is older than the newest `keep` whole checkpoints, and return it.
 
-        Both sides of every growth stay, and so does everything while fewer than `keep` are whole. Those
-        that this process wrote or verified are not hashed again.
+        Both sides of every growth stay, and so does everything while fewer than `keep` are whole. Nothing
+        is hashed here, which would read terabytes at every save: whole is what this process wrote or
+        verified, and of the others those whose manifest is whole and whose files are all there in full size.
 
         Raises:
             DiskError: a folder cannot be removed.
@@ -204,11 +225,13 @@ class CheckpointStore:
         with disk_errors(self.folder):
             for entry in self.checkpoints():
                 twin = entry.path.with_name(entry.path.name.removesuffix("-old"))
-                surplus = whole >= self._keep and not _is_boundary(entry)
+                surplus = whole >= self._keep and not self._is_boundary(entry)
                 if surplus or (entry.replaced and twin in self._verified):
                     self._remove(entry.path)
                     removed.append(entry.path)
-                elif whole < self._keep and self._is_whole(entry.path):
+                elif whole < self._keep and (
+                    self.trusts(entry.path) or not self.verify(entry.path, contents=False)
+                ):
                     whole += 1
         return removed
 
@@ -222,73 +245,77 @@ class CheckpointStore:
             if aside.exists():
                 self._remove(aside)
             target.rename(aside)
+            self._forget(target)
             fault_point("checkpoint.between_renames")
         folder.rename(target)
         fault_point("checkpoint.after_rename")
         fsync_dir(self.folder)
-        self._verified.add(target)
+        self._boundaries[target] = manifest.boundary is not None
+        self.trust(target)
         return target
 
-    def _is_whole(self, path: Path) -> bool:
-        if path not in self._verified and not self.verify(path):
-            self._verified.add(path)
-        return path in self._verified
+    def _is_boundary(self, entry: Entry) -> bool:
+        """Whether it is one side of a growth; a damaged manifest has only its name left to say so."""
+        if entry.path not in self._boundaries:  # a manifest may be 100 MB long: each is read once
+            try:
+                found = entry.grown or Manifest.load(entry.path / MANIFEST).boundary is not None
+            except CheckpointError:
+                found = False
+            self._boundaries[entry.path] = found
+        return self._boundaries[entry.path]
 
     def _remove(self, path: Path) -> None:
         """Rename first: half a removal must not look like a checkpoint."""
         trash = self.folder / f".trash-{path.name}-{os.getpid()}"
         fault_point("prune.before_rename")
         path.rename(trash)
-        self._verified.discard(path)
+        self._forget(path)
         fsync_dir(self.folder)
         fault_point("prune.after_rename")
         shutil.rmtree(trash)
         fault_point("prune.after_remove")
 
+    def _forget(self, path: Path) -> None:
+        """The checkpoint that had this name has it no more."""
+        self._verified.discard(path)
+        self._boundaries.pop(path, None)
+
     def _clean_up(self) -> None:
-        """Once, before the first write: make the folder, and clear what dead processes left in it."""
+        """Once, before the first write: make the folder, and clear what was left in it.
+
+        The caller holds the run's lock, so whoever left it, on whatever host, writes no more.
+        """
         if self._clean:
             return
         with disk_errors(self.folder):
             make_dirs(self.folder)
             for path in self.folder.iterdir():
-                match = _LEFTOVER.fullmatch(path.name)
-                if match and not _is_other_process(int(match[1])):
+                if _LEFTOVER.fullmatch(path.name):
                     shutil.rmtree(path)
         self._clean = True
+
+
+def damage_line(path: Path, problems: Sequence[str]) -> str:
+    """What is wrong with a checkpoint, in one line: its first problem, and how many more there are."""
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{path.name} is damaged: {problems[0]}{more}"
 
 
 def _folder_name(manifest: Manifest) -> str:
     return f"step-{manifest.step:08d}" + ("-grown" if manifest.boundary == "after_growth" else "")
 
 
-def _is_boundary(entry: Entry) -> bool:
-    """Whether it is one side of a growth; a damaged manifest has only its name left to say so."""
-    try:
-        return entry.grown or Manifest.load(entry.path / MANIFEST).boundary is not None
-    except CheckpointError:
-        return False
-
-
-def _file_problem(path: Path, record: FileRecord) -> str:
-    """What is wrong with a file; empty if nothing is."""
+def _file_problem(path: Path, record: FileRecord, contents: bool) -> str:
+    """What is wrong with a file; empty if nothing is. It is read only for its contents."""
     try:
         size = path.stat().st_size
         if size != record.bytes:
             return f"{size} bytes long, {record.bytes} were saved"
-        return "" if hash_file(path) == record.xxh3 else "its content changed since it was saved"
+        if not path.is_file():
+            return "not a file"
+        whole = not contents or hash_file(path) == record.xxh3
+        return "" if whole else "its content changed since it was saved"
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _is_other_process(pid: int) -> bool:
-    """Whether this is a living process, and not this one: in a container every start has the same pid."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from growlm.checkpoint.disk import hash_file
 from growlm.checkpoint.manifest import MANIFEST, Manifest
 from growlm.checkpoint.store import CheckpointStore
 from growlm.errors import CheckpointError, DiskError
@@ -27,6 +28,11 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 def names(store: CheckpointStore) -> list[str]:
     return [entry.path.name for entry in store.checkpoints()]
+
+
+def fresh(store: CheckpointStore) -> CheckpointStore:
+    """As another process sees it, which has written and verified nothing."""
+    return CheckpointStore(store.folder, keep=2)
 
 
 def flip(path: Path, bit: int) -> None:
@@ -104,7 +110,7 @@ def test_200_flipped_bits_are_all_found_named_and_survived(store: CheckpointStor
         bit = random_.randrange(sizes[name])
         flip(path / name, bit)
         lines: list[str] = []
-        checkpoint = store.latest_valid(lines.append)
+        checkpoint = fresh(store).latest_valid(lines.append)
         assert checkpoint is not None
         assert checkpoint.manifest.step == 1
         assert len(lines) == 1
@@ -150,7 +156,7 @@ def test_damage_is_named_and_the_one_before_is_used(store: CheckpointStore, kind
     damage(path)
     assert any(line.startswith(problem) for line in store.verify(path))
     lines: list[str] = []
-    checkpoint = store.latest_valid(lines.append)
+    checkpoint = fresh(store).latest_valid(lines.append)
     assert checkpoint is not None
     assert checkpoint.manifest.step == 1
     assert [line.split(":")[0] for line in lines] == ["step-00000002 is damaged"]
@@ -162,7 +168,7 @@ def test_nothing_whole_means_refusal_not_a_fresh_start(store: CheckpointStore) -
     for step in (1, 2):
         flip(save(store, step) / "model.safetensors", 4000)
     with pytest.raises(CheckpointError, match="will not start over silently") as raised:
-        store.latest_valid(lambda _: None)
+        fresh(store).latest_valid(lambda _: None)
     assert "step-00000001 is damaged: model.safetensors" in str(raised.value)
 
 
@@ -214,35 +220,76 @@ def test_prune_keeps_the_newest_and_both_sides_of_every_growth(store: Checkpoint
     assert all(store.verify(entry.path) == [] for entry in store.checkpoints())
 
 
-def test_prune_does_not_count_damaged_ones(store: CheckpointStore) -> None:
+def test_prune_does_not_count_what_is_not_all_there(store: CheckpointStore) -> None:
     for step in range(1, 6):
         save(store, step)
-    flip(store.folder / "step-00000005" / "model.safetensors", 999)
-    flip(store.folder / "step-00000003" / "notes.json", 9)
-    assert CheckpointStore(store.folder, keep=2).prune() == [store.folder / "step-00000001"]
+    os.truncate(store.folder / "step-00000005" / "model.safetensors", 99)
+    (store.folder / "step-00000003" / "notes.json").unlink()
+    assert fresh(store).prune() == [store.folder / "step-00000001"]
     for step in (2, 4):
-        flip(store.folder / f"step-{step:08d}" / "model.safetensors", 999)
+        flip(store.folder / f"step-{step:08d}" / MANIFEST, 999)
     assert CheckpointStore(store.folder, keep=1).prune() == []
 
 
-def test_leftovers_of_the_dead_are_cleared_and_those_of_the_living_stay(store: CheckpointStore) -> None:
-    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
-        pass
-    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        stale = [f".tmp-7-{dead.pid}", f".trash-step-00000003-{dead.pid}", f".tmp-7-{os.getpid()}"]
-        for name in [*stale, f".tmp-8-{living.pid}", ".tmp-mine", "notes"]:
-            (store.folder / name).mkdir(parents=True)
-        assert store.latest_valid(print) is None
-        assert len(list(store.folder.iterdir())) == 6, "reading changes nothing"
-        store.check_space(1)
-        assert {path.name for path in store.folder.iterdir()} == {
-            f".tmp-8-{living.pid}",
-            ".tmp-mine",
-            "notes",
-        }
-    finally:
-        living.communicate()
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files of checkpoints that are hashed from now on."""
+    names: list[str] = []
+
+    def recorded(path: Path) -> str:
+        names.append(f"{path.parent.name}/{path.name}")
+        return hash_file(path)
+
+    monkeypatch.setattr("growlm.checkpoint.store.hash_file", recorded)
+    return names
+
+
+def test_what_this_process_wrote_or_verified_is_not_hashed_again(
+    store: CheckpointStore, hashed: list[str]
+) -> None:
+    for step in (1, 2):
+        path = save(store, step)
+    assert store.latest_valid(pytest.fail) is not None
+    assert hashed == []
+    other = fresh(store)
+    for _ in range(2):
+        assert other.latest_valid(pytest.fail) is not None
+        assert sorted(hashed) == [f"step-00000002/{name}" for name in FILES[1:]]
+    os.truncate(path / "notes.json", 3)
+    lines: list[str] = []
+    assert other.latest_valid(lines.append) is not None
+    assert lines == [
+        "step-00000002 is damaged: notes.json: 3 bytes long, 10 were saved; trying the checkpoint before it"
+    ]
+
+
+def test_prune_hashes_nothing_and_reads_an_old_manifest_once(
+    store: CheckpointStore, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        save(store, step, boundary="before_growth")
+    other, read, load = fresh(store), [], Manifest.load
+    monkeypatch.setattr(Manifest, "load", lambda path: read.append(path.parent.name) or load(path))
+    for step in (4, 5, 6):
+        save(other, step)
+        assert other.prune() == ([store.folder / "step-00000004"] if step == 6 else [])
+    assert hashed == []
+    assert read.count("step-00000001") == read.count("step-00000002") == 1
+
+
+def test_leftovers_are_cleared_whoever_left_them(store: CheckpointStore) -> None:
+    """Whoever writes holds the run's lock: also of a living process, or another host's, all is left over."""
+    for name in (f".tmp-7-{os.getppid()}", ".trash-step-00000003-99999999", f".tmp-7-{os.getpid()}"):
+        (store.folder / name).mkdir(parents=True)
+    for name in (".tmp-mine", "notes"):
+        (store.folder / name).mkdir()
+    assert store.latest_valid(print) is None
+    assert len(list(store.folder.iterdir())) == 5, "reading changes nothing"
+    store.check_space(1)
+    assert {path.name for path in store.folder.iterdir()} == {".tmp-mine", "notes"}
+    with store.begin(8) as pending:
+        store.prune()
+        assert pending.folder.is_dir(), "what is being written is not left over"
 
 
 def test_leaving_without_a_commit_leaves_nothing(store: CheckpointStore) -> None:
