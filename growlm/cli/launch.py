@@ -151,7 +151,9 @@ while true; do
     began=$SECONDS
     # shellcheck disable=SC2016  # the variables are those of each task
     srun --kill-on-bad-exit=1{bind} bash -c \\
-        'export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID; exec "$@"' growlm \\
+        'export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID
+         export LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE
+         exec "$@"' growlm \\
         {command}
     code=$?
     case $code in

@@ -7,6 +7,7 @@ own piece; everything else is the same on all ranks.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -200,7 +201,8 @@ def layout_of(recipe: Recipe, stage: int, world: World) -> Layout:
     memory = None
     if world.device.type == "cuda":
         memory = torch.cuda.get_device_properties(world.device).total_memory
-    return choose_layout(recipe, stage, world.size, memory_bytes=memory)
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE") or 8)  # as the launcher says
+    return choose_layout(recipe, stage, world.size, memory_bytes=memory, per_node=per_node)
 
 
 def optimizer_of(engine: Engine, recipe: Recipe, births: Births) -> Optimizer:

@@ -18,7 +18,7 @@ echo "$MASTER_ADDR $MASTER_PORT" >>"$RECORD/srun"
 code=$(head -n 1 "$RECORD/codes")
 sed -i 1d "$RECORD/codes"
 while [ "$1" != bash ]; do echo "$1" >>"$RECORD/flags"; shift; done
-SLURM_PROCID=5 SLURM_LOCALID=1 SLURM_NTASKS=8 "$@"
+SLURM_PROCID=5 SLURM_LOCALID=1 SLURM_NTASKS=8 SLURM_NTASKS_PER_NODE=2 "$@"
 exit "$code"
 """
 """Runs the task once, as rank 5, and ends as it is told."""
@@ -28,7 +28,7 @@ if [ "$1" = show ]; then printf 'node7\\nnode8\\n'; else echo "$@" >>"$RECORD/sc
 """
 
 PYTHON = """#!/bin/bash
-echo "$RANK $WORLD_SIZE $LOCAL_RANK $OMP_NUM_THREADS" >>"$RECORD/python"
+echo "$RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $OMP_NUM_THREADS" >>"$RECORD/python"
 printf '%s\\n' "$@" >"$RECORD/words"
 """
 
@@ -108,7 +108,7 @@ def test_a_task_is_a_rank(tmp_path: Path) -> None:
     script = batch_script("--nodes", 4, "--set", "name=ab", "--run", tmp_path / "my run")
     code, record, _ = run_script(script, tmp_path, [0])
     assert code == 0
-    assert record["python"] == "5 8 1 12\n"
+    assert record["python"] == "5 8 1 2 12\n"
     assert record["words"].splitlines() == [
         *("-m", "growlm", "train", str(RECIPE), "--run", str(tmp_path / "my run"), "--set", "name=ab"),
     ]
