@@ -92,30 +92,54 @@ class Initial:
         return set(self.checkpoint.names(OPTIMIZER_FILE)) == wanted
 
 
-def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
+def find_initial(recipe: Recipe, tokenizer_hash: str, world: World | None = None) -> Initial | None:
     """What the recipe starts from; None if it starts from nothing. No tensor is read yet.
 
-    Raises RecipeError if the first stage has another shape or the data another tokenizer, CheckpointError
-    if there is nothing there or it is damaged.
+    With a world all its ranks call it, outside of `together`, and each hashes a share of the files.
+
+    Raises RecipeError if the first stage has another shape or the data another tokenizer, or the ranks name
+    different weights; CheckpointError if there is nothing there or it is damaged.
     """
+    world = world or World.alone(torch.device("cpu"))
+    path = Path(recipe.init or "")
+    foreign = recipe.init is not None and is_folder_of_weights(path)
+    world.same({"init": f"{recipe.init}" + " (Hugging Face)" * foreign})
     if recipe.init is None:
         return None
-    path = Path(recipe.init)
-    if is_folder_of_weights(path):
-        with FolderWeights(path) as weights:
-            file = path / TOKENIZER
-            wanted = Tokenizer.load(file).hash if file.is_file() else ""
-            files = _valid(companions_of(path, weights.config_json), wanted, tokenizer_hash)
-            initial = Initial(path, _hash_folder(path), weights.config, None, files)
-    else:
-        checkpoint = find_checkpoint(path)
-        config = config_of(checkpoint)
-        wanted = checkpoint.manifest.tokenizer_hash
-        files = _valid(stored_companions(checkpoint.path), wanted, tokenizer_hash)
-        initial = Initial(path, hash_file(checkpoint.path / MANIFEST), config, checkpoint, files)
-        _refuse_inside_a_ramp(checkpoint.path, checkpoint.manifest)
-        _refuse_longer_ramp(recipe, checkpoint)
+    checkpoint = None if foreign else find_checkpoint(path, world)
+    folder_hash = _hash_folder(path, world) if foreign else ""
+    with world.together():
+        if checkpoint is None:
+            return _from_folder(recipe, path, folder_hash, tokenizer_hash)
+        return _from_checkpoint(recipe, path, checkpoint, tokenizer_hash)
+
+
+def _from_folder(recipe: Recipe, path: Path, folder_hash: str, tokenizer_hash: str) -> Initial:
+    """A Hugging Face folder whose shape and tokenizer fit."""
+    with FolderWeights(path) as weights:
+        file = path / TOKENIZER
+        wanted = Tokenizer.load(file).hash if file.is_file() else ""
+        files = _valid(companions_of(path, weights.config_json), wanted, tokenizer_hash)
+        initial = Initial(path, folder_hash, weights.config, None, files)
     _refuse_another_shape(recipe, initial)
+    _refuse_another_tokenizer(path, wanted, tokenizer_hash)
+    return initial
+
+
+def _from_checkpoint(recipe: Recipe, path: Path, checkpoint: Checkpoint, tokenizer_hash: str) -> Initial:
+    """A verified checkpoint whose shape, ramp and tokenizer fit; its manifest's hash is its identity."""
+    wanted = checkpoint.manifest.tokenizer_hash
+    files = _valid(stored_companions(checkpoint.path), wanted, tokenizer_hash)
+    identity = hash_file(checkpoint.path / MANIFEST)
+    initial = Initial(path, identity, config_of(checkpoint), checkpoint, files)
+    _refuse_inside_a_ramp(checkpoint.path, checkpoint.manifest)
+    _refuse_longer_ramp(recipe, checkpoint)
+    _refuse_another_shape(recipe, initial)
+    _refuse_another_tokenizer(path, wanted, tokenizer_hash)
+    return initial
+
+
+def _refuse_another_tokenizer(path: Path, wanted: str, tokenizer_hash: str) -> None:
     if wanted not in ("", tokenizer_hash):
         raise RecipeError(
             "the data was prepared with another tokenizer than the weights of init were trained with",
@@ -123,7 +147,6 @@ def find_initial(recipe: Recipe, tokenizer_hash: str) -> Initial | None:
             why="its ids mean other text",
             fix="prepare the data with that tokenizer: growlm data prepare --tokenizer tokenizer.json",
         )
-    return initial
 
 
 def _valid(files: Mapping[str, bytes], tokenizer: str, wanted: str) -> dict[str, bytes]:
@@ -145,10 +168,19 @@ def _identities(path: Path) -> list[str]:
     return [hash_file(manifest) for place in places for manifest in path.glob(place)]
 
 
-def _hash_folder(path: Path) -> str:
-    """One hash of the shape and every tensor file of a Hugging Face folder."""
-    files = [path / CONFIG, *sorted(path.glob("*.safetensors"))]
-    return xxhash.xxh3_128_hexdigest("".join(map(hash_file, files)).encode())
+def _hash_folder(path: Path, world: World | None = None) -> str:
+    """One hash of the shape and tensor files of a Hugging Face folder; the ranks of a world share them."""
+    world = world or World.alone(torch.device("cpu"))
+    names, sizes, hashes = [CONFIG], "", {}
+    with world.together():
+        names += sorted(file.name for file in path.glob("*.safetensors"))
+        sizes = " ".join(f"{name}:{(path / name).stat().st_size}" for name in names)
+    world.same({"files of init": xxhash.xxh3_64_hexdigest(sizes.encode())})
+    with world.together():
+        hashes = {name: hash_file(path / name) for name in names[world.rank :: world.size]}
+    told = {name: found for share in world.exchange(hashes) for name, found in share.items()}
+    tensors = sorted(told.keys() - {CONFIG})
+    return xxhash.xxh3_128_hexdigest("".join(told[name] for name in (CONFIG, *tensors)).encode())
 
 
 @torch.no_grad()

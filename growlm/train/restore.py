@@ -4,32 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from growlm.checkpoint.manifest import MANIFEST, Manifest
 from growlm.checkpoint.store import Checkpoint, CheckpointStore
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import CheckpointError
 from growlm.model.decoder import Decoder
+from growlm.parallel.world import World
 from growlm.train.state import TrainState, load_model
 from growlm.train.stored import stored_recipe
+from growlm.train.verify import latest_valid, problems_of
 
 
-def find_checkpoint(path: Path) -> Checkpoint:
+def find_checkpoint(path: Path, world: World | None = None) -> Checkpoint:
     """A verified checkpoint: `path` itself, or the newest valid one of a run or checkpoint folder.
 
-    Raises CheckpointError when there is none, or the named one is damaged.
+    With a world all its ranks call it, and each hashes a share; what is there is as rank 0 sees it. Raises
+    CheckpointError when there is none, or the named one is damaged.
     """
-    if (path / MANIFEST).is_file():
-        problems = CheckpointStore.verify(path)
-        if problems:
-            raise CheckpointError("the checkpoint is damaged", where=str(path), why="; ".join(problems))
-        return Checkpoint(path, Manifest.load(path / MANIFEST))
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    found = CheckpointStore(folder, keep=2).latest_valid(lambda _: None)
-    if found is None:
-        raise CheckpointError(
-            "there is no checkpoint here", where=str(path), fix="name a run folder or a checkpoint in it"
-        )
-    return found
+    world = world or World.alone(torch.device("cpu"))
+    is_one, is_run = world.exchange([(path / MANIFEST).is_file(), (path / "checkpoints").is_dir()])[0]
+    if is_one:
+        problems = problems_of(path, world)
+        with world.together():
+            if problems:
+                raise CheckpointError("the checkpoint is damaged", where=str(path), why="; ".join(problems))
+            return Checkpoint(path, Manifest.load(path / MANIFEST))
+    store = CheckpointStore(path / "checkpoints" if is_run else path, keep=2)
+    found = latest_valid(store, world, lambda _: None)
+    with world.together():
+        if found is None:
+            raise CheckpointError(
+                "there is no checkpoint here", where=str(path), fix="name a run folder or a checkpoint in it"
+            )
+        return found
 
 
 def masked_model(checkpoint: Checkpoint) -> Decoder:

@@ -7,6 +7,7 @@ import pytest
 from growlm.checkpoint.store import CheckpointStore
 from growlm.errors import CheckpointError
 from growlm.testing.ranks import Ranks
+from growlm.train.initial import _hash_folder
 from tests.checkpoint.helpers import save
 from tests.parallel import verify_jobs as jobs
 
@@ -65,3 +66,23 @@ def test_nothing_saved_is_nothing_found(ranks: Ranks, tmp_path: Path) -> None:
 def test_what_rank_0_has_verified_is_not_hashed_again(ranks: Ranks, folder: Path) -> None:
     told = ranks.run(jobs.newest, str(folder), "step-00000002", size=2)
     assert [(t["found"], t["hashed"]) for t in told] == [("step-00000002", [])] * 2
+
+
+def test_what_a_run_starts_from_is_the_same_by_any_number_of_ranks(ranks: Ranks, folder: Path) -> None:
+    foreign = folder.parent / "foreign"
+    foreign.mkdir()
+    for name in ("config.json", "a.safetensors", "b.safetensors"):
+        (foreign / name).write_text(name)
+    told = [ranks.run(jobs.identity, str(foreign), size=size) for size in (1, 2, 4)]
+    assert [one for size in told for one in size] == [[_hash_folder(foreign), "step-00000002"]] * 7
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_ranks_that_cannot_start_from_the_weights_end_together(
+    ranks: Ranks, folder: Path, damaged: bool
+) -> None:
+    inits = [str(folder / "step-00000002"), str(folder / f"step-0000000{2 if damaged else 1}")]
+    spoil(folder / "step-00000002" / "notes.json")
+    main, other = ranks.run(jobs.start_from, inits, size=2)
+    assert (main["kind"], other["kind"]) == ("CheckpointError" if damaged else "RecipeError", "Elsewhere")
+    assert ("notes.json: its content changed" if damaged else "rank 1 has init") in main["text"]

@@ -11,6 +11,9 @@ from growlm.checkpoint.disk import hash_file
 from growlm.checkpoint.store import CheckpointStore
 from growlm.errors import GrowLMError
 from growlm.parallel.world import join
+from growlm.recipe.load import load_recipe
+from growlm.train.initial import _hash_folder, find_initial
+from growlm.train.restore import find_checkpoint
 from growlm.train.verify import latest_valid
 
 
@@ -35,3 +38,21 @@ def newest(folder: str, trusted: str = "") -> dict[str, Any]:
         except GrowLMError as error:
             told |= {"kind": type(error).__name__, "text": str(error)}
     return told
+
+
+def identity(folder: str) -> list[str]:
+    """The hash of a Hugging Face folder by all ranks, and the checkpoint that is found beside it."""
+    with join("cpu") as world:
+        found = find_checkpoint(Path(folder).parent, world)
+        return [_hash_folder(Path(folder), world), found.path.name]
+
+
+def start_from(inits: list[str]) -> dict[str, str]:
+    """The error of a rank that starts from its own choice of weights."""
+    try:
+        with join("cpu") as world:
+            recipe = load_recipe("laptop", [f"init={inits[world.rank]}"])
+            find_initial(recipe, "", world)
+    except GrowLMError as error:
+        return {"kind": type(error).__name__, "text": str(error)}
+    return {}

@@ -155,7 +155,7 @@ def test_constants_come_from_the_weights_unless_they_are_written(recipe: MakeRec
     model = first.manifest.model | {"norm_eps": 3e-6, "logit_mult": 0.25}
     other = Checkpoint(first.path, first.manifest.model_copy(update={"model": model}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("growlm.train.initial.find_checkpoint", lambda _: other)
+        patch.setattr("growlm.train.initial.find_checkpoint", lambda *_: other)
         config = initial(recipe(MASKED, f"init={earlier}")).config
         assert (config.norm_eps, config.logit_mult) == (3e-6, 0.25)
         with pytest.raises(RecipeError, match="another shape") as caught:
