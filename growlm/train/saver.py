@@ -166,6 +166,10 @@ class Saver:
             pass
         return saved
 
+    def release(self) -> None:
+        """Let go of the memory of the copies, between saves; the next one gets it again."""
+        self._buffers = {}
+
     def close(self) -> None:
         """Give up a save that is not finished, and let go of the memory; needs no other rank."""
         self._gone.set()

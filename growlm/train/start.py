@@ -11,11 +11,9 @@ import torch
 
 import growlm
 from growlm.checkpoint.disk import free_bytes, human_bytes, write_atomic
-from growlm.checkpoint.manifest import MANIFEST, Manifest
 from growlm.checkpoint.store import Checkpoint
 from growlm.errors import CheckpointError, DriftError
 from growlm.model.parameters import n_parameters
-from growlm.parallel.world import World
 from growlm.plan.progress import total_tokens
 from growlm.recipe.changes import Change, recipe_diff
 from growlm.recipe.load import resolve_hash
@@ -25,6 +23,7 @@ from growlm.train.record import RECORD_NAME, read_record
 from growlm.train.session import Replay, Session, environment
 from growlm.train.state import STATE_BYTES, TrainState
 from growlm.train.stored import RECIPE_NAME, store_companions, stored_recipe
+from growlm.train.verify import latest_valid
 
 
 def start(session: Session, initial: Initial | None, accept_changes: bool) -> TrainState:
@@ -36,9 +35,12 @@ def start(session: Session, initial: Initial | None, accept_changes: bool) -> Tr
     if every checkpoint is damaged or gone; then neither checkpoints nor recipe were touched.
     """
     world = session.world
+    checkpoint = latest_valid(session.store, world, lambda why: session.event(0, why, "warning"))
     with world.together():
-        chosen = _choose(session, initial, accept_changes) if world.main else None
-    checkpoint = shared_checkpoint(world, chosen)
+        if world.main and checkpoint is None:
+            _begin_anew(session, initial)
+        elif world.main and checkpoint is not None:
+            _go_on(session, checkpoint, accept_changes)
     if checkpoint is None:
         return _fresh(session, initial)
     state = TrainState.load(checkpoint, session.recipe, world)
@@ -47,22 +49,16 @@ def start(session: Session, initial: Initial | None, accept_changes: bool) -> Tr
     return state
 
 
-def shared_checkpoint(world: World, chosen: Checkpoint | None) -> Checkpoint | None:
-    """The checkpoint that rank 0 chose and verified, on every rank."""
-    path = world.exchange(str(chosen.path) if chosen else None)[0]
-    with world.together():
-        return chosen or (Checkpoint(Path(path), Manifest.load(Path(path) / MANIFEST)) if path else None)
+def _begin_anew(session: Session, initial: Initial | None) -> None:
+    """Put the start of a run on record."""
+    _refuse_if_ever_saved(session)
+    if initial is not None:
+        store_companions(session.folder, initial.companions)
+    _begin(session, step=0)
 
 
-def _choose(session: Session, initial: Initial | None, accept_changes: bool) -> Checkpoint | None:
-    """The newest whole checkpoint, with the resume on record; None to start anew, which is then on record."""
-    checkpoint = session.store.latest_valid(lambda why: session.event(0, why, "warning"))
-    if checkpoint is None:
-        _refuse_if_ever_saved(session)
-        if initial is not None:
-            store_companions(session.folder, initial.companions)
-        _begin(session, step=0)
-        return None
+def _go_on(session: Session, checkpoint: Checkpoint, accept_changes: bool) -> None:
+    """Put a resume on record, if the run may go on as the recipe now says. Raises DriftError."""
     step = checkpoint.manifest.step
     accepted = _judge_drift(session, checkpoint, accept_changes)
     replay, session.spent_seconds = _recorded_after(session.folder / RECORD_NAME, step)
@@ -73,7 +69,6 @@ def _choose(session: Session, initial: Initial | None, accept_changes: bool) -> 
     for note in accepted + other:
         session.event(step, note, "warning")
     session.replay = {} if accepted or other else replay
-    return checkpoint
 
 
 def _fresh(session: Session, initial: Initial | None) -> TrainState:

@@ -33,9 +33,10 @@ from growlm.train.record import RECORD_NAME, Recorder, next_incarnation
 from growlm.train.saver import Saver
 from growlm.train.session import Data, Session, open_data, peak_tflops
 from growlm.train.signals import StopRequest
-from growlm.train.start import shared_checkpoint, start
+from growlm.train.start import start
 from growlm.train.state import Progress, TrainState, layout_of
 from growlm.train.validate import validation_batch
+from growlm.train.verify import latest_valid
 
 CERTIFICATE_SEQUENCES = 4
 ALL_THE_TIME = 1e9  # seconds
@@ -68,7 +69,8 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
                 data = open_data(recipe)
                 layouts = [layout_of(recipe, index, world) for index in range(len(recipe.stages))]
                 begun = bool(CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep).checkpoints())
-                initial = None if begun else find_initial(recipe, data[0].tokenizer_hash)
+            begun = any(world.exchange(begun))
+            initial = None if begun else find_initial(recipe, data[0].tokenizer_hash, world)
             world.same(_in_common(recipe, data, layouts, initial))
             with world.together():
                 if world.main:
@@ -160,7 +162,9 @@ def _train(session: Session, state: TrainState) -> Outcome:
                 train_stage(session, state)
             if progress.stage + 1 == len(session.recipe.stages):
                 break
-            del state  # the certificate needs the room for the old and the new model
+            state.engine.close()  # the certificate needs the room for the old and the new model
+            session.saver.release()
+            del state
             with session.watchdog.phase("save", progress.step):
                 state = _grow(session, progress)
             progress = state.progress
@@ -206,10 +210,7 @@ def _grow(session: Session, progress: Progress) -> TrainState:
     """Grow the last checkpoint into the next stage and go on from the grown one, in the next layout."""
     fault_point("train.before_growth")
     world, recipe, index = session.world, session.recipe, progress.stage + 1
-    with world.together():
-        source = _end_of_stage(session, progress) if world.main else None
-    source = shared_checkpoint(world, source)
-    assert source is not None
+    source = _end_of_stage(session, progress)
     with world.together():
         batch = _certificate_batch(session, index)
     path, _ = grow_checkpoint(
@@ -230,13 +231,15 @@ def _grow(session: Session, progress: Progress) -> TrainState:
 
 
 def _end_of_stage(session: Session, progress: Progress) -> Checkpoint:
-    source = session.store.latest_valid(lambda why: session.event(progress.step, why, "warning"))
+    report = lambda why: session.event(progress.step, why, "warning")  # noqa: E731
+    source = latest_valid(session.store, session.world, report)
     if source is None or source.manifest.step != progress.step:
-        raise CheckpointError(
+        error = CheckpointError(
             "the checkpoint at the end of the stage is gone or damaged",
             where=str(session.store.folder),
             fix="the same command goes on from the checkpoint before it",
         )
+        raise session.world.common(error)
     return source
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from growlm.data.dataset import TokenDataset
 from growlm.data.tokenizer import Tokenizer
-from growlm.parallel.engine import Engine
 
 
 class NextToken(Protocol):
@@ -27,19 +26,6 @@ class NextToken(Protocol):
     def agree(self, token: int) -> int:
         """The token that all ranks go on with, where this one drew `token`."""
         ...
-
-
-def validate(
-    engine: Engine, dataset: TokenDataset, sources: list[str], seq_len: int, tokens: int, rows: int
-) -> dict[str, float]:
-    """Mean loss in nats per token of each source, always over the same `tokens` validation tokens.
-
-    `rows` sequences at a time.
-    """
-    return {
-        source: engine.validate(*validation_batch(dataset, source, seq_len, tokens, engine.device), rows)
-        for source in sources
-    }
 
 
 def validation_batch(

@@ -16,7 +16,7 @@ from growlm.train.session import Session
 from growlm.train.state import TrainState
 from growlm.train.supervisor import run
 from growlm.train.tally import Tally
-from growlm.train.validate import generate, validate, validation_batch
+from growlm.train.validate import generate, validation_batch
 from tests.train.conftest import MakeRecipe
 from tests.train.helpers import (
     ALONE,
@@ -219,10 +219,8 @@ def test_validation_is_the_mean_over_the_same_tokens_whatever_the_batch(
     made = recipe(*ONE_STAGE)
     with open_session(made, tmp_path) as session:
         state, sources = TrainState.fresh(made, ALONE), session.dataset.sources
-        losses = [
-            validate(state.engine, session.dataset, sources, 16, tokens=112, rows=size)
-            for size in (7, 7, 3, 1)
-        ]
+        read = {source: validation_batch(session.dataset, source, 16, 112, CPU) for source in sources}
+        losses = [{s: state.engine.validate(*xy, size) for s, xy in read.items()} for size in (7, 7, 3, 1)]
         x, y = validation_batch(session.dataset, "zh", 16, 112, CPU)
         whole = torch.nn.functional.cross_entropy(state.model.logits(x).flatten(0, 1), y.flatten())
     assert x.shape == (7, 16)
@@ -282,5 +280,10 @@ def test_validation_inside_a_ramp_measures_the_masked_model(recipe: MakeRecipe, 
         for mask in (state.mask, 1.0):
             state.engine.set_mask(state.ramp, mask)
             sources = session.dataset.sources
-            losses.append(validate(state.engine, session.dataset, sources, 32, tokens=128, rows=2))
+            losses.append(
+                {
+                    s: state.engine.validate(*validation_batch(session.dataset, s, 32, 128, CPU), 2)
+                    for s in sources
+                }
+            )
     assert losses[0] == records(tmp_path, "valid")[9]["losses"] != losses[1]
