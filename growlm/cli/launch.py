@@ -198,18 +198,20 @@ def _train(
 
 
 def _per_node(recipe: Recipe, nodes: int, given: int | None, flag: str) -> int | None:
-    """Ranks on a machine, from the flag or else from the recipe. Raises RecipeError if the two differ."""
-    from growlm.plan.auto import ranks_of
+    """Ranks on a machine, from the flag or else from the recipe. Raises RecipeError if they do not fit it."""
+    from growlm.plan.auto import check_ranks, ranks_of
 
+    if given is not None:
+        check_ranks(recipe, nodes * given)
+        return given
     ranks = ranks_of(recipe)
     if ranks is None:
-        return given
-    if ranks % nodes or (given and given * nodes != ranks):
+        return None
+    if ranks % nodes:
         raise RecipeError(
-            f"the recipe is laid out for {ranks} ranks, not for {nodes} x {given or '?'}",
-            where=flag,
-            why="every stage must use every rank",
-            fix="change --nodes and " + flag + ", or the layouts of the stages",
+            f"the recipe is laid out for {ranks} ranks, which {nodes} machines cannot share equally",
+            where="--nodes",
+            fix=f"change --nodes, or say how many a machine has: {flag}",
         )
     return ranks // nodes
 

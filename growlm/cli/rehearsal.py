@@ -47,6 +47,7 @@ def _text(r: Rehearsal, memory: int | None) -> str:
     kinds = ", ".join(f"{name} {human_bytes(size)}" for name, size in asdict(r.memory).items() if size)
     sent = ", ".join(f"{name} {human_bytes(size)}" for name, size in asdict(r.traffic).items() if size)
     given = f" of {human_bytes(memory)}" if memory else ""
+    given += ": DOES NOT FIT," if memory and r.memory.total > memory else ""
     rows = [
         ("layout", f"dp {layout.dp} x tp {layout.tp} x pp {layout.pp}" + "".join(f", {x}" for x in extras)),
         ("batch", f"{r.micro_batches} micro-batches of {layout.micro_batch} on each of {layout.dp} dp ranks"),

@@ -39,7 +39,7 @@ class Frozen:
     step: int
     since: float
     path: str = ""
-    """Where its stacks are now."""
+    """Where its stacks are now; empty if it could not write them."""
 
 
 class Watchdog:
@@ -143,20 +143,25 @@ class Watchdog:
 
 
 def read_stacks(folder: Path) -> list[Frozen]:
-    """The ranks that froze in an earlier start, and their stacks moved to names that stay.
+    """The ranks that ran out of time in an earlier start, and their stacks moved to names that stay.
 
-    For rank 0, before any rank attaches its watchdog to the folder. Files without stacks, of ranks that were
-    killed, are removed.
+    A rank that wrote none while others did comes first and has no path: most often it is the one that they
+    waited for. For rank 0, before any rank attaches its watchdog to the folder. Files of a start in which no
+    rank ran out of time are removed.
     """
-    found = []
+    found, silent = [], []
     for path in sorted(folder.glob("rank-?????.txt")):
         header, _, stacks = path.read_text(encoding="utf-8", errors="replace").partition("\n")
-        if _STACK not in stacks:
-            path.unlink()
+        with suppress(ValueError, TypeError):  # a rank that was killed while it wrote the line
+            frozen = Frozen(**json.loads(header))
+            if _STACK not in stacks:
+                silent.append(frozen)
+                path.unlink()
+                continue
+            when = time.strftime("%Y%m%d-%H%M%S", time.localtime(frozen.since))
+            kept = path.with_name(f"{path.stem}.{when}.txt")
+            path.replace(kept)
+            found.append(replace(frozen, path=str(kept)))
             continue
-        frozen = Frozen(**json.loads(header))
-        when = time.strftime("%Y%m%d-%H%M%S", time.localtime(frozen.since))
-        kept = path.with_name(f"{path.stem}.{when}.txt")
-        path.replace(kept)
-        found.append(replace(frozen, path=str(kept)))
-    return found
+        path.unlink()
+    return [*silent, *found] if found else []

@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -42,11 +42,18 @@ class World:
     size: int
     local_rank: int
     device: torch.device
+    parent: int = field(default_factory=os.getppid)
+    """The process that started this one."""
 
     @classmethod
     def alone(cls, device: torch.device) -> World:
         """A world of one process."""
         return cls(0, 1, 0, device)
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the launcher that started this rank is gone, and with it whoever would end it."""
+        return self.size > 1 and os.getppid() != self.parent
 
     @property
     def main(self) -> bool:

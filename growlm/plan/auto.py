@@ -10,6 +10,7 @@ parallel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -65,10 +66,20 @@ def choose_layout(
 
 
 def ranks_of(recipe: Recipe) -> int | None:
-    """The number of ranks that the recipe's layouts fix; None if they leave it open."""
+    """The number of ranks that the recipe's layouts fix, or else the least that every one of them fits.
+
+    None if they leave it open.
+    """
     layouts = [stage.layout for stage in recipe.stages]
+    named = [(g.dp or 1) * (g.tp or 1) * (g.pp or 1) for g in layouts if g.dp or g.tp or g.pp]
     fixed = [g.dp * g.tp * g.pp for g in layouts if g.dp and g.tp and g.pp]
-    return max(fixed, default=None)
+    return max(fixed) if fixed else math.lcm(*named) if named else None
+
+
+def check_ranks(recipe: Recipe, world: int) -> None:
+    """Raise RecipeError if a stage cannot be laid out over so many ranks, whatever their memory."""
+    for index in range(len(recipe.stages)):
+        choose_layout(recipe, index, world)
 
 
 def _check_world(recipe: Recipe, index: int, world: int) -> None:

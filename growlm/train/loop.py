@@ -210,7 +210,7 @@ def _agree(session: Session, state: TrainState, tally: Tally) -> Turn:
             failure = error
     failed, stop, limit, due, busy = session.world.control(
         failure is not None,
-        bool(session.stop),
+        bool(session.stop) or session.world.orphaned,
         session.world.main and session.over_budget(p.train_seconds),
         session.world.main and _save_is_due(session, state),
         session.saver.pending and not session.saver.is_written(),
@@ -253,8 +253,10 @@ def _why_stop(session: Session, state: TrainState, stop: bool, limit: bool) -> G
     """What to raise after this step, on this rank: a signal came, or the cost limit is reached."""
     what, budget = f"stopped at step {state.progress.step}", session.recipe.budget
     if stop:
-        name = session.stop.name or "a signal on another rank"
-        error = Preempted(f"{what}: received {name}", fix="the same command continues")
+        why = f"received {session.stop.name}" if session.stop else "another rank was asked to stop"
+        if session.world.orphaned:
+            why = "the launcher of the ranks is gone"
+        error = Preempted(f"{what}: {why}", fix="the same command continues")
         return session.world.common(error)
     if limit:
         cost = session.cost(state.progress.train_seconds)

@@ -21,7 +21,7 @@ from growlm.parallel.watchdog import Watchdog, read_stacks
 from growlm.parallel.world import World, join
 from growlm.plan.layout import Layout
 from growlm.recipe.check import check_recipe
-from growlm.recipe.load import resolve_hash
+from growlm.recipe.keys import leaves, show_key
 from growlm.recipe.schema import Recipe
 from growlm.testing.faults import fault_point
 from growlm.train.batches import Batches
@@ -94,9 +94,17 @@ def _report_frozen(session: Session) -> None:
     stacks = session.folder / "stacks"
     with session.world.together():
         for frozen in read_stacks(stacks) if session.world.main else ():
-            what = f"rank {frozen.rank} froze in phase {frozen.phase}; its stacks: {frozen.path}"
+            what = f"rank {frozen.rank} ran out of time in phase {frozen.phase}; its stacks: {frozen.path}"
+            if not frozen.path:
+                what = f"rank {frozen.rank} wrote no stacks when the others ran out of time: look there first"
             session.event(frozen.step, what, "warning")
     session.watchdog.attach(stacks)
+
+
+def _recipe_fields(recipe: Recipe) -> dict[str, str]:
+    """Every field; where the data lies is each machine's own affair."""
+    fields = {f"recipe {show_key(key)}": str(value) for key, value in leaves(recipe.model_dump()).items()}
+    return {name: value for name, value in fields.items() if name != "recipe data.path"}
 
 
 def _refuse_checkpoints(folder: Path) -> None:
@@ -114,7 +122,7 @@ def _in_common(recipe: Recipe, data: Data, layouts: list[Layout], initial: Initi
     return {
         "GrowLM": growlm.__version__,
         "torch": torch.__version__,
-        "recipe": resolve_hash(recipe),
+        **_recipe_fields(recipe),
         "data": data[0].fingerprint,
         "tokenizer": data[0].tokenizer_hash,
         "layouts": repr(layouts),

@@ -91,10 +91,10 @@ main()
 
 def test_the_script_names_what_it_needs_and_is_bash() -> None:
     flags = ("--partition", "gpu", "--account", "a1", "--time", "2-0", "--option=--qos=high")
-    script = batch_script("--nodes", 4, "--cpus-per-task", 12, *flags)
+    script = batch_script("--nodes", 2, "--cpus-per-task", 12, *flags)
     wanted = [line[len("#SBATCH ") :] for line in script.splitlines() if line.startswith("#SBATCH")]
     assert wanted == [
-        *("--job-name=laptop", "--nodes=4", "--ntasks-per-node=8", "--gpus-per-node=8", "--cpus-per-task=12"),
+        *("--job-name=laptop", "--nodes=2", "--ntasks-per-node=8", "--gpus-per-node=8", "--cpus-per-task=12"),
         *("--time=2-0", "--partition=gpu", "--account=a1", "--signal=TERM@180", "--requeue"),
         *("--open-mode=append", "--output=laptop-%j.log", "--qos=high"),
     ]
@@ -105,7 +105,7 @@ def test_the_script_names_what_it_needs_and_is_bash() -> None:
 
 
 def test_a_task_is_a_rank(tmp_path: Path) -> None:
-    script = batch_script("--nodes", 4, "--set", "name=ab", "--run", tmp_path / "my run")
+    script = batch_script("--nodes", 2, "--set", "name=ab", "--run", tmp_path / "my run")
     code, record, _ = run_script(script, tmp_path, [0])
     assert code == 0
     assert record["python"] == "5 8 1 2 12\n"
@@ -176,7 +176,7 @@ def test_the_ranks_of_the_recipe_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--nproc-per-node 4" in growlm(*words).out
     refused = growlm(*words, "--nproc", 3)
     assert refused.code == 2
-    assert "laid out for 8 ranks, not for 2 x 3" in refused.err
+    assert "batch_size 32, not a multiple of dp 6" in refused.err
 
 
 def test_the_skypilot_example_is_yaml() -> None:
