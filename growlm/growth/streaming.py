@@ -65,7 +65,6 @@ class Layerwise:
 
     def norm(self, x: Tensor) -> Tensor:
         """The final norm, (B, T, D) -> (B, T, D)."""
-        assert self._model.norm is not None
         return self._call(self._model.norm, "norm", x, None if self._masks is None else self._masks.d_model)
 
     def hidden(self, tokens: Tensor) -> Tensor:

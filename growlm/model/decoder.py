@@ -206,6 +206,7 @@ class Decoder(nn.Module):
     """
 
     embedding: Affine
+    norm: Norm
 
     def __init__(self, config: ModelConfig, layers: range | None = None, split: Split = WHOLE) -> None:
         super().__init__()
@@ -221,7 +222,8 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList()
         for i in range(config.n_layers):  # of what is elsewhere only the number is here
             self.blocks.add_module(str(i), Block(table, i, config, split) if i in self.layers else None)
-        self.norm = Norm(table, "norm", family_of(config).norm, config.norm_eps) if self.last else None
+        if self.last:
+            self.norm = Norm(table, "norm", family_of(config).norm, config.norm_eps)
         self.lm_head = Affine(table, "lm_head") if self.last and not config.tied else None
         self.compute_dtype: torch.dtype | None = None
         self.masks: Masks | None = None
@@ -269,7 +271,7 @@ class Decoder(nn.Module):
             x = self.blocks[layer](x, self.masks, None if self.masks is None else self.masks.gate(layer))
             if trace is not None:
                 trace.append(x)
-        if self.norm is None:
+        if not self.last:
             return x
         return self.norm(x, None if self.masks is None else self.masks.d_model)
 
