@@ -56,6 +56,9 @@ def _workers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CORES)
 
 
+os.register_at_fork(after_in_child=_workers.cache_clear)  # threads stay with the parent
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Grow with one thread of torch: a chunk stays in one core's cache, and is too small to be shared."""

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from growlm.growth import chunks
 from growlm.growth.apply import Kind, grow_rows
 from growlm.growth.maps import NEW, AxisMap, halves, keep, nested, ranges, tile
 from growlm.growth.operators import plan_growth
 from growlm.growth.width import WIDTH
 from growlm.model.parameters import parameter_table
+from tests.checkpoint.helpers import in_child
 from tests.growth.tools import everything, grown, reachable, table
 from tests.model.tiny import FAMILIES, config, trained
 
@@ -107,3 +109,8 @@ def test_new_units_may_stand_before_old_ones() -> None:
     assert torch.equal(
         grown(moved, state)["blocks.0.mlp.up_proj.weight"][1:25], state["blocks.0.mlp.up_proj.weight"]
     )
+
+
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    assert chunks._workers().submit(int).result() == 0
+    assert in_child(lambda: chunks._workers().submit(int).result(timeout=20)) == 0
