@@ -151,8 +151,8 @@ def test_another_number_of_ranks_goes_on(train: Train, straight: Any, tmp_path: 
     told: Told = []
     for size, rank, step in ((4, 1, 5), (2, 1, 12), (1, 0, 19)):
         stopped = train(tmp_path, overrides, size, ["signal", rank, step])
-        what = "a signal on another rank" if rank else "SIGTERM"
-        assert_all_end(stopped, "Preempted", 75, f"stopped at step {step}: received {what}")
+        what = "another rank was asked to stop" if rank else "received SIGTERM"
+        assert_all_end(stopped, "Preempted", 75, f"stopped at step {step}: {what}")
         assert newest(tmp_path).manifest.step == step
         told += stopped
     told += train(tmp_path, overrides, 4)
