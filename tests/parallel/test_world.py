@@ -131,15 +131,15 @@ def test_ranks_that_torchrun_starts_again_meet_although_its_store_remembers(tmp_
     def job() -> None:
         os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(board.port)}
         try:
-            with join("cpu", 60) as world:
+            with join("cpu", 10) as world:
                 fault_point("met")
                 world.barrier()
                 print(world.exchange(world.rank))
-        except RuntimeError:
+        except (RuntimeError, RankError):  # torn out of a collective, or on the way to meet the one that died
             sys.exit(1)
 
-    assert fork_ranks(3, job, faults={1: "met:kill"}, timeout=90) == [1, -9, 1]
-    assert fork_ranks(3, job, logs=tmp_path, timeout=90) == [0, 0, 0]
+    assert fork_ranks(3, job, faults={1: "met:kill"}, timeout=60) == [1, -9, 1]
+    assert fork_ranks(3, job, logs=tmp_path, timeout=60) == [0, 0, 0]
     assert (tmp_path / "rank-2.log").read_text().splitlines()[-1] == "[0, 1, 2]"
 
 
