@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from growlm.checkpoint.store import Checkpoint
 from growlm.data.prepare import prepare
 from growlm.recipe.load import load_recipe
 from growlm.recipe.schema import Recipe
 from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
-from tests.train.helpers import Outcome, killed, straight_run
+from tests.train.helpers import ONE_STAGE, Outcome, killed, newest, straight_run
 
 MakeRecipe = Callable[..., Recipe]
 Straight = Callable[..., Outcome]
@@ -39,6 +40,14 @@ def straight(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> St
         return known[overrides]
 
     return outcome
+
+
+@pytest.fixture(scope="session")
+def source(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A checkpoint with moments in it. Tests that change it copy it."""
+    folder = tmp_path_factory.mktemp("source")
+    straight_run(recipe(*ONE_STAGE), folder)
+    return newest(folder)
 
 
 @pytest.fixture(autouse=True)

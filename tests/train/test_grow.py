@@ -19,7 +19,7 @@ from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, TrainState
 from growlm.train.supervisor import run
 from tests.checkpoint.helpers import in_child
 from tests.train.conftest import MakeRecipe
-from tests.train.helpers import ALONE, ONE_STAGE, messages, newest, records
+from tests.train.helpers import ALONE, messages, newest, records
 
 FACTS: dict[str, Any] = dict.fromkeys(("recipe_hash", "data_fingerprint", "tokenizer_hash"), "")
 FACTS["environment"] = {}
@@ -34,16 +34,6 @@ GROWTHS: list[tuple[dict[str, int], dict[str, Any]]] = [
     ({"n_layers": 2}, {"depth": "stack"}),
     (ALL, {"operator": "masked", "moments": "reset"}),
 ]
-
-
-@pytest.fixture(scope="module")
-def source(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A checkpoint with moments in it."""
-    folder = tmp_path_factory.mktemp("source")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("growlm.train.supervisor.peak_tflops", lambda *_: 1.0)
-        run(recipe(*ONE_STAGE), folder)
-    return newest(folder)
 
 
 def grow_to(

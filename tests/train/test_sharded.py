@@ -12,9 +12,6 @@ from growlm.plan.layout import Layout, written_by
 from growlm.recipe.shape import ModelConfig
 from growlm.train.exchange import export_checkpoint
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, load_model
-from growlm.train.supervisor import run
-from tests.train.conftest import MakeRecipe
-from tests.train.helpers import ONE_STAGE, newest
 from tests.train.test_grow import ALL, CLONED, grow_to
 
 LAYOUTS = [
@@ -26,16 +23,6 @@ LAYOUTS = [
     Layout(dp=1, tp=2, zero=0),
 ]
 KINDS = {MODEL_FILE: ("",), OPTIMIZER_FILE: ("exp_avg/", "exp_avg_sq/")}
-
-
-@pytest.fixture(scope="module")
-def source(recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A checkpoint with moments in it."""
-    folder = tmp_path_factory.mktemp("source")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("growlm.train.supervisor.peak_tflops", lambda *_: 1.0)
-        run(recipe(*ONE_STAGE), folder)
-    return newest(folder)
 
 
 def shape_of(checkpoint: Checkpoint) -> ModelConfig:
