@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +15,9 @@ GPU_ROWS = 256  # its products come in tiles of so many rows
 CACHED_ELEMENTS = 1 << 18  # logits in fp32 at a time on a CPU: 1 MiB stays in its second-level cache
 
 
+ChunkLoss = Callable[[Tensor, Tensor], Tensor]
+
+
 def cross_entropy(
     hidden: Tensor, weight: Tensor, targets: Tensor, *, mult: float = 1.0, bias: Tensor | None = None
 ) -> Tensor:
@@ -21,10 +26,20 @@ def cross_entropy(
     hidden (N, D) in the compute dtype, weight (V, D), targets (N); logits = mult * hidden weight^T +
     bias (V). Gradients are formed chunk by chunk in the forward pass, where the logits exist.
     """
+    return chunked_loss(hidden, weight, targets, mult, partial(_losses_then_gradients, mult=mult, bias=bias))
+
+
+def chunked_loss(
+    hidden: Tensor, weight: Tensor, targets: Tensor, mult: float, losses_then_gradients: ChunkLoss
+) -> Tensor:
+    """The mean over N tokens of a loss of the logits hidden weight^T; arguments as of `cross_entropy`.
+
+    `losses_then_gradients` gives the summed loss of a chunk of logits, (rows, V), and its targets,
+    (rows, 1), and leaves in the logits their gradients divided by `mult`.
+    """
     if not torch.is_grad_enabled():  # inside the function autograd would still ask for them
         hidden, weight = hidden.detach(), weight.detach()
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, mult, bias)  # type: ignore[assignment]
-    return loss
+    return _ChunkedLoss.apply(hidden, weight, targets, mult, losses_then_gradients)  # type: ignore[return-value]
 
 
 def head_logits(hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
@@ -52,10 +67,15 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
+class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, mult: float, bias: Tensor | None
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        mult: float,
+        losses_then_gradients: ChunkLoss,
     ) -> Tensor:
         N, V = hidden.shape[0], weight.shape[0]
         needs_grad = any(ctx.needs_input_grad[:2])
@@ -67,7 +87,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, N, rows):
             h, y = hidden[start : start + rows], targets[start : start + rows, None]
             logits = h @ head.T  # rows V
-            total += _losses_then_gradients(logits, y, mult, bias)
+            total += losses_then_gradients(logits, y)
             if grad_hidden is not None and grad_weight is not None:
                 torch.mm(logits, head, out=grad_hidden[start : start + rows])
                 grad_weight += logits.T @ h
