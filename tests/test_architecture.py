@@ -15,13 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "growlm"
 
 FLOORS = [
-    "cli", "hf", "api", "report", "train", "parallel", "convert", "checkpoint", "growth", "data", "plan",
-    "model", "recipe", "testing", "errors",
+    "cli", "hf", "api", "report", "search", "train", "parallel", "convert", "checkpoint", "growth", "data",
+    "plan", "scaling", "model", "recipe", "testing", "errors",
 ]  # fmt: skip
 """From the top; a floor may import itself and what is below it."""
 
 WITHOUT_TORCH = (
-    "cli", "report", "recipe", "plan", "data",
+    "cli", "report", "recipe", "plan", "scaling", "data",
     "model/parameters.py", "train/record.py", "checkpoint/manifest.py",
 )  # fmt: skip
 """Folders and files that can be imported without torch."""

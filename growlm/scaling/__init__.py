@@ -1,0 +1,1 @@
+"""Loss laws: their forms, fits to the losses of finished runs, predictions with intervals. No torch."""

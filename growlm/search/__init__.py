@@ -1,0 +1,1 @@
+"""What is found on small models for large ones: the coordinate check, proxies, hyper-parameter search."""
