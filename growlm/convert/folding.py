@@ -29,6 +29,8 @@ def folded(config: ModelConfig, dialect: Dialect) -> ModelConfig:
     except CheckpointError as error:
         raise _unfit(config, dialect, f"{error.where.removeprefix('config.json: ')}: {error.why}") from error
     result = config.with_(**{name: getattr(stated, name) for name in _MULTIPLIERS})
+    if stated.residual_mult != config.residual_mult:
+        result = result.with_(mup_base_n_layers=stated.mup_base_n_layers)
     said, meant = _canonical(stated).to_dict(), _canonical(result).to_dict()
     lost = [name for name in meant if said[name] != meant[name]]
     if lost:
@@ -48,13 +50,15 @@ def foldings(config: ModelConfig, dialect: Dialect, dtype: torch.dtype) -> dict[
     out = config.logit_mult / to.logit_mult / (into if config.tied else 1.0)
     attn = config.attn_mult / to.attn_mult
     factors = {}
-    for name in parameter_table(config):
-        if name == "embedding.weight":
-            factors[name] = into
+    for name, p in parameter_table(config).items():
+        if name in ("embedding.weight", "position.weight"):
+            factors[name] = into if name == "embedding.weight" else 1.0
         elif name in ("norm.weight", "norm.bias"):
             factors[name] = out
         elif _scales_scores(name, config):
             factors[name] = attn
+        elif p.writes_residual:  # of a block, the embedding being done
+            factors[name] = config.residual_mult / to.residual_mult
     factors = {name: factor for name, factor in factors.items() if factor != 1.0}
     for name, factor in factors.items():
         if math.frexp(factor)[0] != 0.5 and dtype.itemsize < 4:
@@ -81,7 +85,8 @@ def _has_head_norms(config: ModelConfig) -> bool:
 def _canonical(config: ModelConfig) -> ModelConfig:
     """The config with every field that its forward pass does not read set to its default."""
     position = FAMILIES[config.family].position
-    changes: dict[str, Any] = {"init_std": 0.02, "mup_base_d_model": None}
+    changes: dict[str, Any] = {"init_std": 0.02, "mup_base_d_model": None, "mup_base_hidden": None}
+    changes["mup_base_n_layers"] = None
     if config.head_norm_eps == config.norm_eps or not _has_head_norms(config):
         changes["head_norm_eps"] = None
     if position != "xpos":

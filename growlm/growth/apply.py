@@ -105,7 +105,7 @@ def _gather(
             torch.mul(old, factor, out=out[a:b])
         elif kind == "weight" and rows.block is not None and columns.block is not None:
             wired = columns.block == rows.block[place]
-            _place_columns(old, columns, np.where(wired, 1.0, 0.0), out[a:b])
+            _place_columns(old, columns, np.where(wired, factor, 0.0), out[a:b])
         else:
             _place_columns(old, columns, by_column * factor, out[a:b])
 
@@ -137,8 +137,7 @@ def _factors(
     for dim, axis in enumerate(parameter.axes):
         if (axis == growth.reads(parameter)) == (kind == "weight"):
             factors[dim] = growth.maps[axis].share ** power
-    if parameter.role == "gain" and parameter.axes == ("d_model",):
-        factors[0] = factors[0] * growth.gain_scale ** (1 if kind == "weight" else -power)
+    factors[0] = factors[0] * growth.row_scale(parameter) ** (1 if kind == "weight" else -power)
     return factors[0], factors[1]
 
 

@@ -27,7 +27,8 @@ from growlm.recipe.shape import ModelConfig
 class Growth:
     """Everything that says how a checkpoint of `old` becomes one of `new`.
 
-    `gain_scale` multiplies norm gains (zero-padded statistics); `seed` draws what is new; `learned` are the
+    `gain_scale` multiplies norm gains (zero-padded statistics), `branch_scale` what writes into the residual
+    stream of a block (its multiplier falls as blocks are added); `seed` draws what is new; `learned` are the
     grown weights, all of them, where an operator has learned them (`ligo`).
     """
 
@@ -38,6 +39,7 @@ class Growth:
     layers: tuple[LayerSource, ...]
     ramp: Ramp
     gain_scale: float
+    branch_scale: float
     exact: bool
     seed: int
     learned: Mapping[str, Tensor] | None = None
@@ -55,7 +57,8 @@ class Growth:
     @property
     def scales(self) -> bool:
         """Whether some weight is multiplied by anything but a power of two, and so rounded."""
-        factors = np.concatenate([[self.gain_scale], *(m.share for m in self.maps.values())])
+        constants = [self.gain_scale, self.branch_scale]
+        factors = np.concatenate([constants, *(m.share for m in self.maps.values())])
         return bool((np.frexp(factors)[0] != 0.5).any())
 
     @property
@@ -67,6 +70,12 @@ class Growth:
         """The axis along which a parameter is split among copies."""
         head = parameter.role == "unembedding" and self.width.head_reads
         return "d_model" if head else parameter.reads
+
+    def row_scale(self, parameter: Parameter) -> float:
+        """The constant that every old weight of a parameter is multiplied by, beside its shares."""
+        if parameter.role == "gain" and parameter.axes == ("d_model",):
+            return self.gain_scale
+        return self.branch_scale if parameter.writes_residual and parameter.layer is not None else 1.0
 
     def source_name(self, parameter: Parameter) -> str:
         """The old parameter that a new one comes from; not for those of a fresh block."""
@@ -132,10 +141,22 @@ def plan_growth(
         attn_mult=old.attn_mult * math.sqrt(target.head_dim / old.head_dim),  # undoes 1/sqrt(head_dim)
         rotary=_rotary(old, target),
         rope_scaling=old.rope_scaling,
+        mup_base_hidden=old.mup_base_hidden,
     )
     opens_at_once = ramp.steps <= 1 and bool(ramp.axes or ramp.layers)  # the first step trains at mask 1
     exact = not opens_at_once and _width_is_exact(old, target, table) and all(x.exact for x in layers)
-    return Growth(old, new, table, maps, layers, ramp, gain_scale, exact, seed)
+    branch_scale = _branch_scale(old, new, layers)
+    return Growth(old, new, table, maps, layers, ramp, gain_scale, branch_scale, exact, seed)
+
+
+def _branch_scale(old: ModelConfig, new: ModelConfig, layers: Sequence[LayerSource]) -> float:
+    """Factor on residual writers that makes up for the smaller residual multiplier of more blocks.
+
+    1 where blocks are doubled: a block and its copy, each with half the multiplier, add what the block did.
+    """
+    if any(layer.start == "copy" for layer in layers):
+        return 1.0
+    return old.residual_mult / new.residual_mult
 
 
 def _width_is_exact(old: ModelConfig, new: ModelConfig, table: GrowthTable) -> bool:

@@ -91,7 +91,7 @@ def _probe_rows(
     is_new = growth.maps[parameter.axes[0]].is_new[rows]
     writes_mean = growth.pads == "mean" and parameter.writes_residual and parameter.axes[0] == "d_model"
     mean = (
-        _mean_row(old, growth.source_name(parameter), growth.old.d_model)
+        _mean_row(old, growth.source_name(parameter), growth.old.d_model, growth.row_scale(parameter))
         if writes_mean and is_new.any() and not _is_made(growth, parameter)
         else None
     )
@@ -152,21 +152,20 @@ def _made_error(growth: Growth, parameter: Parameter, row: int, got: Array) -> f
 
 
 def _old_row(growth: Growth, parameter: Parameter, old: Weights, row: int) -> Expected:
-    """The old row that a new one comes from; norm gains are rescaled."""
+    """The old row that a new one comes from, with the constant of its parameter."""
     source = int(growth.maps[parameter.axes[0]].source[row])
     was = old.read(growth.source_name(parameter), source, source + 1).double().numpy().reshape(-1)
-    if parameter.role == "gain" and parameter.axes == ("d_model",):
-        was = was * growth.gain_scale
+    was = was * growth.row_scale(parameter)
     return Expected(was, np.abs(was))
 
 
-def _mean_row(old: Weights, name: str, rows: int) -> Expected:
-    """The mean over the rows of an old tensor, read in pieces."""
+def _mean_row(old: Weights, name: str, rows: int, scale: float) -> Expected:
+    """`scale` times the mean over the rows of an old tensor, read in pieces."""
     columns = old.read(name, 0, 1).numel()
     step = max(1, CHUNK_BYTES // (8 * columns))
     total, squares = np.zeros(columns), np.zeros(columns)
     for start in range(0, rows, step):
-        chunk = old.read(name, start, min(rows, start + step)).double().numpy().reshape(-1, columns)
+        chunk = old.read(name, start, min(rows, start + step)).double().numpy().reshape(-1, columns) * scale
         total += chunk.sum(0)
         squares += (chunk**2).sum(0)
     return Expected(total / rows, _mean_size(total / rows, squares, rows))

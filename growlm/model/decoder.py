@@ -183,15 +183,17 @@ class Block(nn.Module):
         self.attn = Attention(table, f"{name}.attn", config, split)
         self.mlp_norm = Norm(table, f"{name}.mlp_norm", family.norm, config.norm_eps)
         self.mlp = Mlp(table, f"{name}.mlp", family.activation, split)
-        self.parallel = family.parallel
+        self.parallel, self.mult = family.parallel, config.residual_mult
 
     def forward(self, x: Tensor, masks: Masks | None, gate: Tensor | None) -> Tensor:
         """(B, T, D) -> (B, T, D). Nothing here tells blocks apart: they share one compiled graph."""
         d_model, ffn = (None, None) if masks is None else (masks.d_model, masks.ffn)
-        branch = self.attn(self.attn_norm(x, d_model), masks)
-        y = x + (branch if gate is None else branch * gate)
-        branch = self.mlp(self.mlp_norm(x if self.parallel else y, d_model), ffn)
-        return y + (branch if gate is None else branch * gate)
+        y = self._add(x, self.attn(self.attn_norm(x, d_model), masks), gate)
+        return self._add(y, self.mlp(self.mlp_norm(x if self.parallel else y, d_model), ffn), gate)
+
+    def _add(self, x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
+        """The stream with what a branch adds to it, all (B, T, D)."""
+        return torch.add(x, branch if gate is None else branch * gate, alpha=self.mult)
 
 
 def _scaled(x: Tensor, mask: Tensor | None) -> Tensor:

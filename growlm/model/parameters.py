@@ -86,6 +86,17 @@ def axis_sizes(config: ModelConfig) -> dict[str, int]:
     }
 
 
+def base_ratios(config: ModelConfig) -> dict[str, float]:
+    """Size of every hidden axis over its base size; empty without a base width. Heads share their gains, so
+    head_dim is none of them."""
+    if config.mup_base_d_model is None:
+        return {}
+    width = config.d_model / config.mup_base_d_model
+    sizes, hidden = axis_sizes(config), ("q", "kv", "ffn")
+    bases = config.mup_base_hidden or [sizes[axis] / width for axis in hidden]
+    return {"d_model": width} | {a: sizes[a] / base for a, base in zip(hidden, bases, strict=True)}
+
+
 @cache
 def parameter_table(config: ModelConfig) -> dict[str, Parameter]:
     """Every parameter of the model by name, in the order of the forward pass."""
@@ -111,18 +122,22 @@ def n_parameters(config: ModelConfig) -> int:
 def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
     """Sizes, initialisation and multipliers of one slot.
 
-    muP with AdamW (2203.03466, table 8): for m = d_model / base width, hidden
-    matrices have std/sqrt(m), lr/m, weight decay*m; AdamW's epsilon is /m everywhere. Without a base
-    width m = 1. Residual writers start smaller by 1/sqrt(2 n_layers) (GPT-2).
+    muP with AdamW (2203.03466, table 8): a hidden matrix that reads an axis of m times its base size has
+    std/sqrt(m), lr/m, weight decay*m. Gradients are in proportion to 1/m of the axis that is written, and in
+    a block to the residual multiplier, and AdamW's epsilon with them (2407.05872; CompleteP, 2505.01618,
+    table 1). Without a base every m is 1. Residual writers start smaller by 1/sqrt(2 layers) (GPT-2), of the
+    base under CompleteP, where the multiplier does the rest.
     """
-    m = config.d_model / config.mup_base_d_model if config.mup_base_d_model else 1.0
+    growth = base_ratios(config)
+    m = growth.get(slot.reads or "", 1.0)
     matrix = slot.role in ("hidden", "embedding", "unembedding")
     hidden = slot.role == "hidden"
     std = config.init_std if matrix else 0.0
     if hidden:
         std /= math.sqrt(m)
         if slot.writes_residual:
-            std /= math.sqrt(2 * max(1, config.n_layers))
+            std /= math.sqrt(2 * max(1, config.mup_base_n_layers or config.n_layers))
+    written = slot.axes[-1] if slot.role in ("embedding", "unembedding") else slot.axes[0]
     sizes = axis_sizes(config)
     return Parameter(
         name=slot.name.format(i=layer),
@@ -137,5 +152,5 @@ def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
         std=std,
         lr_mult=1 / m if hidden else 1.0,
         wd_mult=(m if hidden else 1.0) if matrix else 0.0,
-        eps_mult=1.0 if slot.axes == ("head_dim",) else 1 / m,
+        eps_mult=(1.0 if layer is None else config.residual_mult) / growth.get(written, 1.0),
     )

@@ -39,6 +39,16 @@ def _family(recipe: Recipe) -> Problems:
         yield Problem(("model", "family"), f'no model family is named "{family}"', fix)
 
 
+def _base_shape(recipe: Recipe) -> Problems:
+    m = recipe.model
+    reads = {"sp": 0, "mup": 1, "completep": 2}[m.parametrization]
+    unread = ("mup_base_d_model", "mup_base_n_layers")[reads:]
+    for field in unread:
+        if getattr(m, field) is not None:
+            what = f'parametrization "{m.parametrization}" does not read {field}'
+            yield Problem(("model", field), what, "remove it, or write another parametrization")
+
+
 def _pairs(recipe: Recipe) -> Problems:
     share = recipe.model.rotary_share
     sizes: list[tuple[Key, int | None]] = [(("model", "head_dim"), recipe.model.head_dim)]
@@ -178,6 +188,7 @@ def _limit_has_a_price(recipe: Recipe) -> Problems:
 
 RULES: tuple[Callable[[Recipe], Problems], ...] = (
     _family,
+    _base_shape,
     _pairs,
     _learned_positions,
     _kv_heads,

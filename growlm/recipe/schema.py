@@ -36,8 +36,16 @@ class ModelTable(_Table):
     init_std: float = Field(0.02, gt=0, description="Standard deviation of new weights.")
     input_mult: float = Field(1.0, description="Multiplier on the embedding's output.")
     output_mult: float = Field(1.0, description="Multiplier on the logits (softmax temperature).")
+    parametrization: Literal["sp", "mup", "completep"] = Field(
+        "completep",
+        description="Whether learning rate, weight decay, epsilon and initialisation follow the size: not at "
+        "all, with the width, or with width and depth. At the base shape all three are the same.",
+    )
     mup_base_d_model: int | None = Field(
-        None, gt=0, description="Base width of muP; unset means standard parametrization."
+        None, gt=0, description="Width of the base shape; unset means the first stage's."
+    )
+    mup_base_n_layers: int | None = Field(
+        None, gt=0, description="completep: layers of the base shape; unset means the first stage's."
     )
 
 
@@ -207,6 +215,12 @@ class OptimTable(_Table):
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled decay of matrices; never of gains and biases."
     )
+    wd_width_exp: float = Field(
+        1.0,
+        ge=0,
+        description="mup, completep: decay grows as the width to this power; at 1 learning rate times decay "
+        "is the same at every width, 0.5 is what 2510.15262 finds best.",
+    )
     grad_clip: float = Field(1.0, gt=0, description="Largest global gradient norm.")
 
 
@@ -343,8 +357,8 @@ class Recipe(_Table):
         vocab = next(
             (s.vocab_size for s in reversed(self.stages[: index + 1]) if s.vocab_size), self.model.vocab_size
         )
-        m = self.model
-        mup = stage.d_model / m.mup_base_d_model if m.mup_base_d_model else 1.0
+        m, base = self.model, self.base_shape()
+        width = stage.d_model / base["mup_base_d_model"] if base else 1.0
         return ModelConfig(
             family=m.family,
             d_model=stage.d_model,
@@ -360,11 +374,30 @@ class Recipe(_Table):
             xpos_scale_base=m.xpos_scale_base,
             max_positions=m.max_positions,
             init_std=m.init_std,
-            mup_base_d_model=m.mup_base_d_model,
             norm_eps=m.norm_eps,
             input_mult=m.input_mult,
-            logit_mult=m.output_mult / mup,
+            logit_mult=m.output_mult / width,
+            **base,
         )
+
+    def base_shape(self) -> dict[str, Any]:
+        """The `mup_base_*` of every stage's model; none of them under `sp`.
+
+        Where only the width is given, the other widths of the first stage shrink with it.
+        """
+        m, first = self.model, self.stages[0]
+        if m.parametrization == "sp":
+            return {}
+        d_model = m.mup_base_d_model or first.d_model
+        heads = (first.n_heads, first.n_kv_heads or first.n_heads)
+        hidden = (*(n * self.head_dim_of(0) for n in heads), first.d_ff)
+        base = {
+            "mup_base_d_model": d_model,
+            "mup_base_hidden": tuple(n * d_model / first.d_model for n in hidden),
+        }
+        if m.parametrization == "completep":
+            base["mup_base_n_layers"] = m.mup_base_n_layers or max(1, first.n_layers)
+        return base
 
     def head_dim_of(self, index: int) -> int:
         """Size of one attention head in stage `index`."""

@@ -19,6 +19,10 @@ class ModelConfig:
     `rope_scaling`: (factor, low_freq_factor, high_freq_factor, original positions) of Llama 3.
     `max_positions`: rows of a learned position table. `head_norm_eps`: epsilon of the norms on queries and
     keys, which stays what it was when `norm_eps` is rescaled; None means `norm_eps`.
+
+    `mup_base_*` is the base shape that multipliers are relative to, one for the whole run: without a width
+    there are none (`sp`), without layers none of depth (`mup`), with both it is `completep`.
+    `mup_base_hidden`: base sizes of the axes q, kv and ffn; None means that they grew as d_model did.
     """
 
     family: str
@@ -37,6 +41,8 @@ class ModelConfig:
     max_positions: int | None = None
     init_std: float = 0.02
     mup_base_d_model: int | None = None
+    mup_base_hidden: tuple[float, float, float] | None = None
+    mup_base_n_layers: int | None = None
     norm_eps: float = 1e-5
     head_norm_eps: float | None = None
     input_mult: float = 1.0
@@ -45,7 +51,11 @@ class ModelConfig:
     rotary: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for field in ("rope_scaling", "rotary"):  # JSON has lists, a cache key needs tuples
+        for field in (
+            "rope_scaling",
+            "rotary",
+            "mup_base_hidden",
+        ):  # JSON has lists, a cache key needs tuples
             value = getattr(self, field)
             if isinstance(value, list):
                 object.__setattr__(self, field, tuple(value))
@@ -62,6 +72,20 @@ class ModelConfig:
             return self.rotary
         pairs = int(self.head_dim * self.rotary_share) // 2
         return tuple(i / pairs for i in range(pairs))
+
+    @property
+    def parametrization(self) -> str:
+        """`sp`, `mup` or `completep`, by which sizes the base shape has."""
+        if self.mup_base_d_model is None:
+            return "sp"
+        return "mup" if self.mup_base_n_layers is None else "completep"
+
+    @property
+    def residual_mult(self) -> float:
+        """Factor on what a branch adds to the residual stream (CompleteP, 2505.01618)."""
+        if self.mup_base_n_layers is None or self.n_layers == 0:
+            return 1.0
+        return self.mup_base_n_layers / self.n_layers
 
     def with_(self, **changes: Any) -> ModelConfig:
         """The same model with some fields replaced."""

@@ -41,7 +41,7 @@ from growlm.train.stored import stored_companions
 STAGE_FIELDS = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers")
 MODEL_FIELDS = (
     *("family", "head_dim", "vocab_size", "tied", "rope_theta", "rotary_share", "xpos_scale_base"),
-    "mup_base_d_model",
+    *("parametrization", "mup_base_d_model", "mup_base_n_layers"),
 )
 CARRIED_FIELDS = ("norm_eps", "input_mult", "max_positions")
 """Taken from where the weights come from, unless the recipe writes them: then they must agree."""
@@ -120,7 +120,7 @@ def _from_folder(recipe: Recipe, path: Path, folder_hash: str, tokenizer_hash: s
         file = path / TOKENIZER
         wanted = Tokenizer.load(file).hash if file.is_file() else ""
         files = _valid(companions_of(path, weights.config_json), wanted, tokenizer_hash)
-        initial = Initial(path, folder_hash, weights.config, None, files)
+        initial = Initial(path, folder_hash, _with_base(weights.config, recipe), None, files)
     _refuse_another_shape(recipe, initial)
     _refuse_another_tokenizer(path, wanted, tokenizer_hash)
     return initial
@@ -131,12 +131,22 @@ def _from_checkpoint(recipe: Recipe, path: Path, checkpoint: Checkpoint, tokeniz
     wanted = checkpoint.manifest.tokenizer_hash
     files = _valid(stored_companions(checkpoint.path), wanted, tokenizer_hash)
     identity = hash_file(checkpoint.path / MANIFEST)
-    initial = Initial(path, identity, config_of(checkpoint), checkpoint, files)
+    initial = Initial(path, identity, _with_base(config_of(checkpoint), recipe), checkpoint, files)
     _refuse_inside_a_ramp(checkpoint.path, checkpoint.manifest)
     _refuse_longer_ramp(recipe, checkpoint)
     _refuse_another_shape(recipe, initial)
     _refuse_another_tokenizer(path, wanted, tokenizer_hash)
     return initial
+
+
+def _with_base(config: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """The model with the run's base shape, as far as it has none: it is then the base of its own depth."""
+    base = recipe.base_shape()
+    if config.mup_base_d_model is None:
+        config = config.with_(**{key: base[key] for key in base.keys() - {"mup_base_n_layers"}})
+    if config.mup_base_n_layers is None and "mup_base_n_layers" in base:
+        config = config.with_(mup_base_n_layers=config.n_layers)
+    return config
 
 
 def _refuse_another_tokenizer(path: Path, wanted: str, tokenizer_hash: str) -> None:

@@ -182,7 +182,7 @@ class Optimizer:
             beta1=self.settings.beta1,
             beta2=self.settings.beta2,
             lr=lr,
-            weight_decay=self.settings.weight_decay * wd_mult,
+            weight_decay=self.settings.weight_decay * wd_mult**self.settings.wd_width_exp,
             eps=self.settings.eps * eps_mult,
             maximize=False,
         )
@@ -203,7 +203,7 @@ class Optimizer:
         direction = nesterov(gradient, self.exp_avg[name], self.settings.momentum, skip)
         whole = self.gather(name, direction) if self.gather else direction
         change = orthogonal_update(whole)[self.pieces[name].slices]
-        decay = self.settings.weight_decay * math.sqrt(p.wd_mult)
+        decay = self.settings.weight_decay * math.sqrt(p.wd_mult) ** self.settings.wd_width_exp
         for part in self.parts[name] if rewarm else [Part(0)]:
             rate = lr * math.sqrt(p.lr_mult) * (rewarm or {}).get(part.birth, 1.0)
             old = weight[part.place]
