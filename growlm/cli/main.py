@@ -19,6 +19,7 @@ from growlm.cli.export import export
 from growlm.cli.grow import grow
 from growlm.cli.import_ import import_
 from growlm.cli.init import init
+from growlm.cli.plan import plan
 from growlm.cli.report import report
 from growlm.cli.sample import sample
 from growlm.cli.schema import schema
@@ -38,6 +39,7 @@ app.command()(init)
 app.command()(schema)
 app.command()(doctor)
 app.add_typer(data.app, name="data")
+app.command()(plan)
 app.command()(train)
 app.add_typer(launch.app, name="launch")
 app.command()(grow)

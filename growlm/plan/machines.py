@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from datetime import date
@@ -50,7 +51,7 @@ class Machines:
         if key.lower() not in self.gpus:
             raise RecipeError(
                 f"no GPU is called {key!r}",
-                where="--gpu",
+                where="--gpus",
                 why=f"there are: {', '.join(sorted(self.gpus))}",
                 fix="name one of them, or describe yours in a file: --machines FILE",
             )
@@ -91,6 +92,19 @@ class _File(BaseModel):
     grid: str
     grids: dict[str, float]
     gpus: dict[str, _GpuTable]
+
+
+def parse_gpus(text: str, machines: Machines) -> tuple[int | None, Gpu]:
+    """The number and the kind of `4xh100`; of `h100` the number is None. Raises RecipeError."""
+    match = re.fullmatch(r"(?:(\d+)\s*[xX*]\s*)?([A-Za-z][\w.-]*)", text.strip())
+    if match is None or match[1] == "0" * len(match[1] or "-"):
+        raise RecipeError(
+            f"{text!r} is not a number of GPUs",
+            where="--gpus",
+            why="it is, e.g., 4xh100",
+            fix="--gpus 4xh100",
+        )
+    return (int(match[1]) if match[1] else None), machines.gpu(match[2])
 
 
 def load_machines(path: Path | None = None) -> Machines:

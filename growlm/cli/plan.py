@@ -1,0 +1,104 @@
+"""`growlm plan`: what a recipe needs and costs, or the growth schedule for a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from growlm.errors import RecipeError
+
+if TYPE_CHECKING:
+    from growlm.plan.machines import Machines
+    from growlm.plan.run_plan import Setting
+    from growlm.recipe.schema import Recipe
+
+
+def plan(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe file, or the name of a preset; none to search a schedule.")
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="4xh100", help="Devices; as many as the recipe says without 4x.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a field: --set stages.0.d_model=512.")
+    ] = None,
+    mfu: Annotated[
+        str | None, typer.Option(metavar="0.45", help="MFU of all stages, or 0.4,0.45: one for each.")
+    ] = None,
+    measured: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Take the MFU from a run on the same kind of device.")
+    ] = None,
+    goodput: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="Useful share of the time; 0.93 if not given.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="Price of one GPU for an hour.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Whose electricity: world, USA, CHN, ...")] = None,
+    machines: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="GPUs, prices and grids of your own (TOML).")
+    ] = None,
+    layouts: Annotated[
+        bool, typer.Option("--layouts", help="Also list every layout that fits, and why others do not.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a recipe needs and costs before it starts: layout, memory, time, money, energy."""
+    from growlm.plan.machines import load_machines
+
+    table = load_machines(machines)
+    if recipe is None:
+        raise RecipeError("there is nothing to plan", fix="growlm plan RECIPE --gpus 4xh100")
+    from growlm.cli.plan_text import print_plan
+    from growlm.plan.run_plan import plan_recipe
+    from growlm.recipe.load import load_recipe
+
+    loaded = load_recipe(recipe, set_ or [])
+    setting = _setting(loaded, table, gpus, mfu, measured, goodput, price, grid)
+    print_plan(plan_recipe(loaded, table, setting), loaded, table, layouts=layouts, as_json=as_json)
+
+
+def _setting(
+    recipe: Recipe,
+    machines: Machines,
+    gpus: str | None,
+    mfu: str | None,
+    measured: Path | None,
+    goodput: float | None,
+    price: float | None,
+    grid: str | None,
+) -> Setting:
+    """The devices and rates of a plan; what is not given is the recipe's, or the default. Raises RecipeError."""
+    from growlm.plan.auto import ranks_of
+    from growlm.plan.cost import GOODPUT
+    from growlm.plan.machines import parse_gpus
+    from growlm.plan.measured import measured_mfu
+    from growlm.plan.run_plan import Setting
+
+    count, gpu = parse_gpus(gpus or ("cpu" if recipe.train.device == "cpu" else "h100"), machines)
+    count = count or ranks_of(recipe) or 1
+    if mfu and measured:
+        raise RecipeError("--mfu and --measured say the same thing twice", fix="give one of them")
+    rates = _numbers(mfu, "--mfu") if mfu else ()
+    if measured is not None:
+        from growlm.train.record import RECORD_NAME, RecordReader
+
+        records = RecordReader(measured / RECORD_NAME).read()
+        rates = measured_mfu(records, gpu, [stage.name for stage in recipe.stages])
+    if price is None and recipe.budget.price_per_hour is not None:
+        price = recipe.budget.price_per_hour / count
+    return Setting(
+        gpu=gpu, n_gpus=count, mfu=rates, goodput=goodput or GOODPUT, price_per_hour=price, grid=grid
+    )
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    """Shares between 0 and 1, separated by commas. Raises RecipeError."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = (0.0,)
+    if not all(0 < share <= 1 for share in shares):
+        raise RecipeError(f"{text!r} is not a share", where=option, why="it is of 1", fix=f"{option} 0.45")
+    return shares
