@@ -20,6 +20,7 @@ from growlm.cli.grow import grow
 from growlm.cli.import_ import import_
 from growlm.cli.init import init
 from growlm.cli.plan import plan
+from growlm.cli.predict import predict
 from growlm.cli.report import report
 from growlm.cli.sample import sample
 from growlm.cli.schema import schema
@@ -49,6 +50,7 @@ app.command()(sample)
 app.command()(watch)
 app.command()(report)
 app.command()(compare)
+app.command()(predict)
 app.add_typer(ckpt.app, name="ckpt")
 
 

@@ -1,0 +1,31 @@
+"""`growlm predict`: the loss of a model before it is trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    sources: Annotated[list[Path], typer.Argument(help="Tables (CSV, JSON lines) or finished run folders.")],
+    target: Annotated[list[str], typer.Option(help="What to predict: n=1e9,d=2e10, or c=1e21, or a recipe.")],
+    columns: Annotated[
+        str, typer.Option(help="Which column is what, e.g. n=HEADER,d=HEADER,loss=HEADER.")
+    ] = "",
+    law: Annotated[str | None, typer.Option(help="Use this law alone.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Predict a loss with its interval, from the losses of finished runs."""
+    from growlm.report.predict import predictions
+
+    found = predictions(sources, target, columns, law)
+    if as_json:
+        typer.echo(json.dumps([asdict(p) for p in found], allow_nan=False))
+        return
+    from growlm.report.prediction_tables import print_predictions
+
+    print_predictions(found)

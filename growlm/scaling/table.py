@@ -1,0 +1,138 @@
+"""Losses of finished runs, read from CSV or JSON lines and checked. No torch."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from growlm.errors import DataError
+from growlm.scaling.columns import match_columns, number
+
+FLOPS_PER_PARAMETER_TOKEN = 6.0
+"""C = 6 N D (Kaplan et al., 2001.08361, section 2.1)."""
+
+_NUMBERS = ("n", "n_total", "d", "c", "tpp", "loss", "width", "depth", "step", "lr")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One row per measured loss. `columns`: meaning (see `columns.MEANINGS`) -> (R,) float64, all finite and
+    positive (step and lr: not negative). `runs`: (R,) name of the run a row belongs to."""
+
+    columns: dict[str, np.ndarray]
+    runs: np.ndarray
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __contains__(self, meaning: str) -> bool:
+        return meaning in self.columns
+
+    def __getitem__(self, meaning: str) -> np.ndarray:
+        return self.columns[meaning]
+
+    def where(self, keep: np.ndarray) -> Table:
+        """The rows `keep` (mask or indices)."""
+        return Table({k: v[keep] for k, v in self.columns.items()}, self.runs[keep], self.notes)
+
+
+def read_table(path: Path, given: dict[str, str] | None = None) -> Table:
+    """The table of a .csv, .tsv, .json or .jsonl file; `given` maps meanings to its headers.
+
+    Raises DataError: no such file, no rows, no loss, a cell that is no positive number.
+    """
+    rows = _rows(Path(path))
+    headers = list(dict.fromkeys(h for row in rows for h in row))
+    found = match_columns(headers, given or {})
+    if "loss" not in found:
+        raise DataError(
+            "there is no column of losses",
+            where=str(path),
+            why=f"its columns are {', '.join(headers)}",
+            fix="name it: --columns loss=HEADER",
+        )
+    columns = {
+        meaning: _column(path, rows, header, factor, meaning)
+        for meaning, (header, factor) in found.items()
+        if meaning in _NUMBERS
+    }
+    header = found.get("run", ("", 1.0))[0]
+    runs = np.array([str(row.get(header, "")) or Path(path).stem for row in rows])
+    return _complete(columns, runs)
+
+
+def join(tables: Sequence[Table]) -> Table:
+    """All rows of several tables, with the columns that all of them have."""
+    shared = [m for m in tables[0].columns if all(m in t for t in tables)]
+    return Table(
+        {m: np.concatenate([t[m] for t in tables]) for m in shared},
+        np.concatenate([t.runs for t in tables]),
+        tuple(dict.fromkeys(note for t in tables for note in t.notes)),
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("the table cannot be read", where=str(path), why=str(error)) from error
+    try:
+        if path.suffix.lower() in (".jsonl", ".json", ".ndjson"):
+            whole = text.lstrip()
+            rows = (
+                json.loads(whole)
+                if whole.startswith("[")
+                else [json.loads(s) for s in text.splitlines() if s.strip()]
+            )
+        else:
+            first = text.splitlines()[0] if text else ""
+            delimiter = max(",\t;", key=first.count)
+            rows = [dict(row) for row in csv.DictReader(text.splitlines(), delimiter=delimiter)]
+    except (ValueError, csv.Error) as error:
+        raise DataError("the table is damaged", where=str(path), why=str(error)) from error
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise DataError(
+            "the table has no rows", where=str(path), fix="one row per measured loss, with a header"
+        )
+    return rows
+
+
+def _column(path: Path, rows: list[dict[str, Any]], header: str, factor: float, meaning: str) -> np.ndarray:
+    values = np.empty(len(rows))
+    for i, row in enumerate(rows):
+        cell = row.get(header)
+        try:
+            values[i] = number(cell) if isinstance(cell, str) else float(cell)  # pyright: ignore[reportArgumentType]
+        except (TypeError, ValueError):
+            values[i] = math.nan
+        least = 0.0 if meaning in ("step", "lr") else math.ulp(0.0)
+        if not (math.isfinite(values[i]) and values[i] >= least):
+            raise DataError(
+                f"{cell!r} is not a {'number >= 0' if least == 0 else 'positive number'}",
+                where=f"{path}, row {i + 1}, column {header!r}",
+                fix="leave out rows of runs that failed or are not finished",
+            )
+    return values * factor
+
+
+def _complete(columns: dict[str, np.ndarray], runs: np.ndarray) -> Table:
+    """Fill in what follows from the rest: C = 6 N D, D = tokens per parameter x N."""
+    n, k = columns.get("n"), FLOPS_PER_PARAMETER_TOKEN
+    if n is not None and "d" not in columns:
+        if "tpp" in columns:
+            columns["d"] = columns["tpp"] * n
+        elif "c" in columns:
+            columns["d"] = columns["c"] / (k * n)
+    if n is None and "c" in columns and "d" in columns:
+        columns["n"] = n = columns["c"] / (k * columns["d"])
+    if n is not None and "d" in columns and "c" not in columns:
+        columns["c"] = k * n * columns["d"]
+    return Table(columns, runs)
