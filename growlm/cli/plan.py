@@ -69,7 +69,7 @@ def _setting(
     price: float | None,
     grid: str | None,
 ) -> Setting:
-    """The devices and rates of a plan; what is not given is the recipe's, or the default. Raises RecipeError."""
+    """The devices and rates of a plan; what is left out is the recipe's, or usual. Raises RecipeError."""
     from growlm.plan.auto import ranks_of
     from growlm.plan.cost import GOODPUT
     from growlm.plan.machines import parse_gpus

@@ -7,14 +7,14 @@ recomputation (PaLM, 2204.02311, appendix B).
 
 from __future__ import annotations
 
-from growlm.model.parameters import parameter_table
+from growlm.plan.layout import block_parameters
 from growlm.recipe.shape import ModelConfig
 
 
 def matmul_parameters(config: ModelConfig) -> int:
     """Weights that take part in a matmul for every token."""
-    hidden = sum(p.numel for p in parameter_table(config).values() if p.role == "hidden")
-    return hidden + config.vocab_size * config.d_model
+    hidden = sum(p.numel for p in block_parameters(config) if p.role == "hidden")
+    return config.n_layers * hidden + config.vocab_size * config.d_model
 
 
 def flops_per_token(config: ModelConfig, seq_len: int) -> float:
@@ -25,7 +25,7 @@ def flops_per_token(config: ModelConfig, seq_len: int) -> float:
 
 def block_flops(config: ModelConfig, seq_len: int) -> float:
     """The share of one block in `flops_per_token`."""
-    hidden = sum(p.numel for p in parameter_table(config).values() if p.layer == 0 and p.role == "hidden")
+    hidden = sum(p.numel for p in block_parameters(config) if p.role == "hidden")
     return 6.0 * hidden + 12 * config.n_heads * config.head_dim * seq_len
 
 

@@ -7,18 +7,15 @@ and head in fp32. Not counted: the allocator's fragments, kernels, and what NCCL
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from growlm.model.parameters import Parameter
 from growlm.plan.activations import Work, block_bytes, in_flight, kept_bytes, recomputed
-from growlm.plan.layout import Layout, parameters_of, pieces_of
+from growlm.plan.layout import Layout, block_parameters, counted
+from growlm.plan.pieces import piece_of
 from growlm.recipe.shape import ModelConfig
 
 CHUNK_LOGITS = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Logits that the loss holds at a time (model/loss.py)."""
-
-Table = Mapping[str, Parameter]
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,15 @@ class Footprint:
 
 def footprint(config: ModelConfig, layout: Layout, work: Work, rank: int) -> Footprint:
     """The memory of one rank."""
-    pp = layout.place(rank).pp
-    table, pieces = parameters_of(config, layout, pp), pieces_of(config, layout, rank)
-    held = sum(piece.numel for piece in pieces.values())
-    moments = {name: 1 if work.muon and p.role == "hidden" else 2 for name, p in table.items()}
+    place = layout.place(rank)
+    pp, at = place.pp, {"tp": (place.tp, layout.tp), "shard": (place.shard, layout.shards)}
+    shares = [(p, n * piece_of(p, **at).numel) for p, n in counted(config, layout, pp)]
+    held = sum(share for _, share in shares)
     return Footprint(
         weights=4 * held,
         working=_working(config, layout, work, pp),
-        gradients=_gradients(table, layout, work, held),
-        optimizer=sum(4 * moments[name] * piece.numel for name, piece in pieces.items()),
+        gradients=_gradients(config, layout, work, pp, held),
+        optimizer=sum((4 if work.muon and p.role == "hidden" else 8) * share for p, share in shares),
         activations=kept_bytes(config, layout, work, pp),
         workspace=_workspace(config, layout, work, pp),
     )
@@ -66,25 +63,19 @@ def most_loaded(config: ModelConfig, layout: Layout, work: Work) -> tuple[int, F
     return max(every, key=lambda item: item[1].total)
 
 
-def local_numel(table: Table, tp: int) -> int:
-    """Elements of some parameters on one tensor-parallel rank, before data-parallel ranks share them out."""
-    return sum(math.prod(p.local_shape(tp)) for p in table.values())
+def local_numel(config: ModelConfig, layout: Layout, pp: int) -> tuple[int, int]:
+    """Elements on a tensor-parallel rank, before data-parallel ranks share them out: in blocks, and outside:
+    embedding, positions, final norm, head."""
+    table = [(p, n * math.prod(p.local_shape(layout.tp))) for p, n in counted(config, layout, pp)]
+    return (
+        sum(n for p, n in table if p.layer is not None),
+        sum(n for p, n in table if p.layer is None),
+    )
 
 
-def blocks_of(table: Table) -> Table:
-    """The parameters that are in blocks."""
-    return {name: p for name, p in table.items() if p.layer is not None}
-
-
-def rest_of(table: Table) -> Table:
-    """The parameters outside the blocks: embedding, positions, final norm, head."""
-    return {name: p for name, p in table.items() if p.layer is None}
-
-
-def _block(table: Table) -> Table:
-    """The parameters of one block; those of all are alike."""
-    first = next((p.layer for p in table.values() if p.layer is not None), None)
-    return {name: p for name, p in table.items() if first is not None and p.layer == first}
+def _block_numel(config: ModelConfig, tp: int) -> int:
+    """Elements of one block on a tensor-parallel rank."""
+    return sum(math.prod(p.local_shape(tp)) for p in block_parameters(config))
 
 
 def _working(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
@@ -93,11 +84,10 @@ def _working(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
     Over data-parallel ranks what they gather, under ZeRO 3 of a block and of the next one; it is in place for
     all micro-batches. Otherwise every forward pass casts for itself, and the backward pass needs it again.
     """
-    table = parameters_of(config, layout, pp)
-    blocks = local_numel(blocks_of(table), layout.tp)
+    blocks, rest = local_numel(config, layout, pp)
     if layout.dp > 1:
-        gathered = 2 * local_numel(_block(table), layout.tp) if layout.zero == 3 else blocks
-        return work.compute_bytes * gathered + 4 * local_numel(rest_of(table), layout.tp)
+        gathered = 2 * _block_numel(config, layout.tp) if layout.zero == 3 else blocks
+        return work.compute_bytes * gathered + 4 * rest
     if work.compute_bytes == 4:
         return 0
     runs = layout.parts(config, pp)
@@ -105,13 +95,14 @@ def _working(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
     return round(work.compute_bytes * blocks * kept * in_flight(layout, work, pp))
 
 
-def _gradients(table: Table, layout: Layout, work: Work, held: int) -> int:
+def _gradients(config: ModelConfig, layout: Layout, work: Work, pp: int, held: int) -> int:
     """Whole while micro-batches add up in them, or where they stay whole; else this rank's pieces and the
     unit that is on its way there."""
+    blocks, rest = local_numel(config, layout, pp)
     adds_up = layout.zero < 2 and work.micro_batches(layout) > 1
     if layout.shards == 1 or adds_up:
-        return 4 * local_numel(table, layout.tp)
-    unit = max(local_numel(_block(table), layout.tp), local_numel(rest_of(table), layout.tp))
+        return 4 * (blocks + rest)
+    unit = max(_block_numel(config, layout.tp), rest)
     return 4 * held + (4 + work.compute_bytes) * unit
 
 

@@ -100,12 +100,26 @@ class Layout:
 
 
 @cache
+def block_parameters(config: ModelConfig) -> tuple[Parameter, ...]:
+    """The parameters of the first block; those of the others are like them."""
+    one = config.with_(n_layers=min(1, config.n_layers))
+    return tuple(p for p in parameter_table(one).values() if p.layer is not None)
+
+
+@cache
+def outer_parameters(config: ModelConfig, *, first: bool, last: bool) -> tuple[Parameter, ...]:
+    """The parameters outside the blocks on the first or last rank of a pipeline."""
+    every = parameter_table(config.with_(n_layers=0)).values()
+    return tuple(p for p in every if holds(p, config, range(0), first=first, last=last))
+
+
+@cache
 def cut_layers(config: ModelConfig, parts: int) -> list[range]:
     """The layers in `parts` runs whose costliest is as cheap as can be; the head weighs on the last run.
 
     Cost is in matmul weights, in units of a block. Every run has a layer, as long as there are enough.
     """
-    block = sum(p.numel for p in parameter_table(config).values() if p.layer == 0 and p.role == "hidden")
+    block = sum(p.numel for p in block_parameters(config) if p.role == "hidden")
     head = config.vocab_size * config.d_model / block if block else 0.0
     others, layers = parts - 1, config.n_layers
     if others == 0:
@@ -145,6 +159,14 @@ def parameters_of(config: ModelConfig, layout: Layout, pp: int) -> dict[str, Par
         for name, p in parameter_table(config).items()
         if any(holds(p, config, run, first=k == 0, last=k == total - 1) for k, run in runs)
     }
+
+
+def counted(config: ModelConfig, layout: Layout, pp: int) -> list[tuple[Parameter, int]]:
+    """What a pipeline rank has, as `parameters_of`: every parameter outside the blocks once, and those of the
+    first block as often as there are blocks."""
+    layers = sum(map(len, layout.parts(config, pp)))
+    outer = outer_parameters(config, first=pp == 0, last=pp == layout.pp - 1)
+    return [*((p, layers) for p in block_parameters(config)), *((p, 1) for p in outer)]
 
 
 def written_by(config: ModelConfig, layout: Layout, rank: int) -> dict[str, Piece]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from growlm.plan.activations import Work, recomputed, stream_bytes
 from growlm.plan.flops import block_flops, head_flops
-from growlm.plan.footprint import blocks_of, local_numel, rest_of
-from growlm.plan.layout import Layout, parameters_of
+from growlm.plan.footprint import local_numel
+from growlm.plan.layout import Layout, counted
 from growlm.recipe.shape import ModelConfig
 
 
@@ -59,8 +59,7 @@ def _ring(ranks: int) -> float:
 def _data_parallel(config: ModelConfig, layout: Layout, work: Work, pp: int) -> float:
     """Weights gathered once a step, under ZeRO 3 for both passes of every micro-batch; gradients reduced
     once a step, from ZeRO 2 on for every micro-batch. Muon gathers its matrices once more."""
-    table = parameters_of(config, layout, pp)
-    blocks, rest = (local_numel(part, layout.tp) for part in (blocks_of(table), rest_of(table)))
+    blocks, rest = local_numel(config, layout, pp)
     gathers = work.micro_batches(layout) if layout.zero == 3 else 1
     sums = work.micro_batches(layout) if layout.zero >= 2 else 1
     gathered = gathers * ((1 + (layout.zero == 3)) * work.compute_bytes * blocks + 4 * rest)
@@ -68,7 +67,7 @@ def _data_parallel(config: ModelConfig, layout: Layout, work: Work, pp: int) -> 
     copies = 2 * _ring(layout.copies) * reduced / layout.shards
     muon = 0.0
     if work.muon:
-        matrices = sum(p.numel for p in table.values() if p.role == "hidden")
+        matrices = sum(n * p.numel for p, n in counted(config, layout, pp) if p.role == "hidden")
         muon = 4 * matrices * _ring(layout.shards * layout.tp)
     return _ring(layout.shards) * (gathered + reduced) + copies + muon
 
@@ -85,11 +84,10 @@ def _tensor_parallel(config: ModelConfig, layout: Layout, work: Work, pp: int) -
     runs = layout.parts(config, pp)
     times = sum(8 * len(run) + again * recomputed(layout, run) for run in runs) + 2 * first + 2 * last
     each = times * stream + (6 * 4 * tokens if last else 0)
-    table = parameters_of(config, layout, pp)
-    shared = [p for p in table.values() if p.tp_dim is None]
+    shared = [(p, n) for p, n in counted(config, layout, pp) if p.tp_dim is None]
     if not layout.sequence_parallel:  # then only gains that heads share see different gradients
-        shared = [p for p in shared if p.axes == ("head_dim",)]
-    gradients = 2 * 4 * sum(p.numel for p in shared) / layout.shards
+        shared = [(p, n) for p, n in shared if p.axes == ("head_dim",)]
+    gradients = 2 * 4 * sum(n * p.numel for p, n in shared) / layout.shards
     return _ring(layout.tp) * (work.micro_batches(layout) * each + gradients)
 
 
