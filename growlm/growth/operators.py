@@ -141,7 +141,9 @@ def plan_growth(
         attn_mult=old.attn_mult * math.sqrt(target.head_dim / old.head_dim),  # undoes 1/sqrt(head_dim)
         rotary=_rotary(old, target),
         rope_scaling=old.rope_scaling,
+        mup_base_d_model=old.mup_base_d_model,
         mup_base_hidden=old.mup_base_hidden,
+        mup_base_n_layers=old.mup_base_n_layers,
     )
     opens_at_once = ramp.steps <= 1 and bool(ramp.axes or ramp.layers)  # the first step trains at mask 1
     exact = not opens_at_once and _width_is_exact(old, target, table) and all(x.exact for x in layers)

@@ -13,15 +13,7 @@ from growlm.recipe.schema import GrowthTable
 from growlm.recipe.shape import ModelConfig
 
 AXES = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers", "vocab_size", "max_positions")
-FIXED = (
-    "family",
-    "tied",
-    "rope_theta",
-    "xpos_scale_base",
-    "rotary_share",
-    "mup_base_d_model",
-    "mup_base_n_layers",
-)
+FIXED = ("family", "tied", "rope_theta", "xpos_scale_base", "rotary_share")
 HEAD_DIM = ("masked", "zero")
 """Operators that add rotary pairs; copies of a pair would turn alike and could not part."""
 

@@ -41,9 +41,9 @@ from growlm.train.stored import stored_companions
 STAGE_FIELDS = ("d_model", "n_heads", "n_kv_heads", "d_ff", "n_layers")
 MODEL_FIELDS = (
     *("family", "head_dim", "vocab_size", "tied", "rope_theta", "rotary_share", "xpos_scale_base"),
-    *("parametrization", "mup_base_d_model", "mup_base_n_layers"),
+    "parametrization",
 )
-CARRIED_FIELDS = ("norm_eps", "input_mult", "max_positions")
+CARRIED_FIELDS = ("norm_eps", "input_mult", "max_positions", "mup_base_d_model", "mup_base_n_layers")
 """Taken from where the weights come from, unless the recipe writes them: then they must agree."""
 
 

@@ -33,6 +33,8 @@ NATIVE = {
     "mup-tied": small("llama", input_mult=3.0, logit_mult=0.3, attn_mult=0.7),
     "mup-untied": small("qwen2", tied=False, input_mult=3.0, logit_mult=0.3),
     "mup-norms": small("qwen3", attn_mult=0.7, logit_mult=2.0),
+    "completep": small("llama", mup_base_d_model=16, mup_base_n_layers=6, logit_mult=0.5),
+    "completep-biased": small("neox", tied=False, rotary_share=0.25, mup_base_d_model=8, mup_base_n_layers=1),
     "mup-biased": small("gpt2", max_positions=32, logit_mult=0.3),
 }
 

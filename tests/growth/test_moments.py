@@ -11,7 +11,7 @@ from growlm.model.parameters import parameter_table
 from growlm.recipe.schema import OptimTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.optimizer import Optimizer
-from tests.growth.tools import all_growths, everything, from_old, grown, reachable, table
+from tests.growth.tools import all_growths, completep, everything, from_old, grown, reachable, table
 from tests.growth.training import grown_state
 from tests.model.tiny import FAMILIES, State, batch, config, decoder, gradients, trained
 
@@ -48,10 +48,16 @@ def check(growth: Growth) -> None:
         torch.testing.assert_close(second[name], first[name].square(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("based", [False, True])
 @pytest.mark.parametrize(("family", "tied"), FAMILIES)
-def test_every_axis_at_once(family: str, tied: bool) -> None:
-    """But not where LayerNorm is padded with its mean (LEMON): its backward pass mixes in the new units."""
-    for growth in all_growths(config(family, tied=tied, logit_mult=0.5, input_mult=2.0)):
+def test_every_axis_at_once(family: str, tied: bool, based: bool) -> None:
+    """But not where LayerNorm is padded with its mean (LEMON): its backward pass mixes in the new units.
+
+    With a base of CompleteP every branch shrinks as blocks are added, and its writers make up for it.
+    """
+    c = config(family, tied=tied, logit_mult=0.5, input_mult=2.0)
+    for growth in all_growths(completep(c) if based else c):
+        assert (growth.branch_scale != 1) == (based and growth.new.n_layers > growth.old.n_layers)
         if not (growth.pads == "mean" and growth.maps["d_model"].is_new.any()):
             check(growth)
 

@@ -48,7 +48,10 @@ class Small:
 
 @cache
 def small(family: str, tied: bool, name: str = "adamw") -> Small:
-    c = config(family, tied=tied, mup_base_d_model=8, init_std=0.3, logit_mult=0.5)
+    return run(config(family, tied=tied, mup_base_d_model=8, init_std=0.3, logit_mult=0.5), name)
+
+
+def run(c: ModelConfig, name: str = "adamw") -> Small:
     model = decoder(c, {n: w.double() for n, w in Decoder(c).init_weights(1).state_dict().items()})
     optimizer = Optimizer.of(model, settings(name), {})
     train(model, optimizer, range(1, BEFORE + 1))
@@ -82,6 +85,16 @@ def test_duplication_keeps_the_loss_curve(family: str, tied: bool) -> None:
     growth = duplication(source.config)
     assert growth.new.logit_mult == source.config.logit_mult / TIMES
     assert abs(source.losses[-1] - source.losses[0]) > 1e-3
+    assert parted(*large(growth, source), source.losses) <= BOUND
+
+
+@pytest.mark.parametrize("axes", [("d_model",), ("n_heads", "n_kv_heads"), ("d_ff",)])
+@pytest.mark.parametrize("family", ["llama", "flm"])
+def test_every_width_alone_has_its_own_multiplier(axes: tuple[str, ...], family: str) -> None:
+    """The base sizes of q, kv and ffn: a model that is duplicated in one width only keeps its curve too."""
+    c = config(family, mup_base_d_model=8, mup_base_hidden=(8.0, 4.0, 12.0), init_std=0.3, logit_mult=0.5)
+    source = run(c)
+    growth = plan_growth(c, c.with_(**{a: TIMES * getattr(c, a) for a in axes}), table(operator="clone"))
     assert parted(*large(growth, source), source.losses) <= BOUND
 
 

@@ -39,7 +39,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("llama", {"rope_theta": 1e6}, "masked", "were trained with it", "keep rope_theta"),
     ("llama", {"tied": False}, "masked", "were trained with it", "keep tied"),
     ("llama", {"family": "flm"}, "masked", "were trained with it", "keep family"),
-    ("llama", {"mup_base_d_model": 8}, "masked", "were trained with it", "keep mup_base_d_model"),
 ]
 
 

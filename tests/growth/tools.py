@@ -41,6 +41,11 @@ def from_old(growth: Growth, p: Parameter) -> Tensor:
     return torch.from_numpy(~new_entries(growth, p, 0, p.shape[0]))
 
 
+def completep(c: ModelConfig) -> ModelConfig:
+    """The same model as the base shape of a run under CompleteP."""
+    return c.with_(mup_base_d_model=c.d_model, mup_base_n_layers=c.n_layers)
+
+
 def everything(c: ModelConfig, *, multiple: bool) -> ModelConfig:
     """Every axis grown: d_model, kv groups, queries in each group, ffn, layers, vocabulary."""
     return c.with_(
