@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import cache
 
+from growlm.model.parameters import Parameter
 from growlm.plan.activations import Work, block_bytes, in_flight, kept_bytes, recomputed
-from growlm.plan.layout import Layout, block_parameters, counted
+from growlm.plan.layout import Layout, block_parameters, outer_parameters
 from growlm.plan.pieces import piece_of
 from growlm.recipe.shape import ModelConfig
 
@@ -43,14 +45,15 @@ class Footprint:
 def footprint(config: ModelConfig, layout: Layout, work: Work, rank: int) -> Footprint:
     """The memory of one rank."""
     place = layout.place(rank)
-    pp, at = place.pp, {"tp": (place.tp, layout.tp), "shard": (place.shard, layout.shards)}
-    shares = [(p, n * piece_of(p, **at).numel) for p, n in counted(config, layout, pp)]
-    held = sum(share for _, share in shares)
+    pp, tp, shard = place.pp, (place.tp, layout.tp), (place.shard, layout.shards)
+    layers = sum(map(len, layout.parts(config, pp)))
+    in_block, outside = _held(config, None, tp, shard), _held(config, _ends(layout, pp), tp, shard)
+    matrices, others = (layers * block + rest for block, rest in zip(in_block, outside, strict=True))
     return Footprint(
-        weights=4 * held,
+        weights=4 * (matrices + others),
         working=_working(config, layout, work, pp),
-        gradients=_gradients(config, layout, work, pp, held),
-        optimizer=sum((4 if work.muon and p.role == "hidden" else 8) * share for p, share in shares),
+        gradients=_gradients(config, layout, work, pp, matrices + others),
+        optimizer=(4 if work.muon else 8) * matrices + 8 * others,
         activations=kept_bytes(config, layout, work, pp),
         workspace=_workspace(config, layout, work, pp),
     )
@@ -66,16 +69,37 @@ def most_loaded(config: ModelConfig, layout: Layout, work: Work) -> tuple[int, F
 def local_numel(config: ModelConfig, layout: Layout, pp: int) -> tuple[int, int]:
     """Elements on a tensor-parallel rank, before data-parallel ranks share them out: in blocks, and outside:
     embedding, positions, final norm, head."""
-    table = [(p, n * math.prod(p.local_shape(layout.tp))) for p, n in counted(config, layout, pp)]
-    return (
-        sum(n for p, n in table if p.layer is not None),
-        sum(n for p, n in table if p.layer is None),
-    )
+    layers = sum(map(len, layout.parts(config, pp)))
+    return layers * _local(config, None, layout.tp), _local(config, _ends(layout, pp), layout.tp)
 
 
-def _block_numel(config: ModelConfig, tp: int) -> int:
-    """Elements of one block on a tensor-parallel rank."""
-    return sum(math.prod(p.local_shape(tp)) for p in block_parameters(config))
+Ends = tuple[bool, bool]
+"""Whether a rank is the first, and the last, of its pipeline: what it holds outside the blocks."""
+
+
+def _ends(layout: Layout, pp: int) -> Ends:
+    return pp == 0, pp == layout.pp - 1
+
+
+def _parameters(config: ModelConfig, ends: Ends | None) -> tuple[Parameter, ...]:
+    """Those of one block, or of a rank outside its blocks."""
+    return block_parameters(config) if ends is None else outer_parameters(config, first=ends[0], last=ends[1])
+
+
+@cache
+def _local(config: ModelConfig, ends: Ends | None, tp: int) -> int:
+    """Elements on a tensor-parallel rank."""
+    return sum(math.prod(p.local_shape(tp)) for p in _parameters(config, ends))
+
+
+@cache
+def _held(
+    config: ModelConfig, ends: Ends | None, tp: tuple[int, int], shard: tuple[int, int]
+) -> tuple[int, int]:
+    """Elements at (rank, size) of tensor parallelism and sharding: of blocks' matrices, and of others."""
+    found = [(p.role, piece_of(p, tp=tp, shard=shard).numel) for p in _parameters(config, ends)]
+    matrices = sum(n for role, n in found if role == "hidden")
+    return matrices, sum(n for _, n in found) - matrices
 
 
 def _working(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
@@ -86,7 +110,7 @@ def _working(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
     """
     blocks, rest = local_numel(config, layout, pp)
     if layout.dp > 1:
-        gathered = 2 * _block_numel(config, layout.tp) if layout.zero == 3 else blocks
+        gathered = 2 * _local(config, None, layout.tp) if layout.zero == 3 else blocks
         return work.compute_bytes * gathered + 4 * rest
     if work.compute_bytes == 4:
         return 0
@@ -102,7 +126,7 @@ def _gradients(config: ModelConfig, layout: Layout, work: Work, pp: int, held: i
     adds_up = layout.zero < 2 and work.micro_batches(layout) > 1
     if layout.shards == 1 or adds_up:
         return 4 * (blocks + rest)
-    unit = max(_block_numel(config, layout.tp), rest)
+    unit = max(_local(config, None, layout.tp), rest)
     return 4 * held + (4 + work.compute_bytes) * unit
 
 

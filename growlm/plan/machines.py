@@ -27,6 +27,7 @@ class Gpu:
     name: str
     peak_flops: float
     memory_bytes: int
+    memory_bytes_per_second: float
     price_per_hour: float | None
     watts: float
     intra_bytes_per_second: float
@@ -77,6 +78,7 @@ class _GpuTable(BaseModel):
     peak_tflops: float = Field(gt=0)
     efficiency: float = Field(gt=0, le=1)
     memory_gib: float = Field(gt=0)
+    memory_gb_per_second: float = Field(gt=0)
     price_per_hour: float | None = Field(None, ge=0)
     watts: float = Field(gt=0)
     intra_gb_per_second: float = Field(gt=0)
@@ -139,6 +141,7 @@ def _gpu(table: _GpuTable) -> Gpu:
         name=table.name,
         peak_flops=table.peak_tflops * 1e12,
         memory_bytes=int(table.memory_gib * 2**30),
+        memory_bytes_per_second=table.memory_gb_per_second * 1e9,
         price_per_hour=table.price_per_hour,
         watts=table.watts,
         intra_bytes_per_second=table.intra_gb_per_second * 1e9,

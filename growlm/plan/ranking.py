@@ -8,13 +8,19 @@ from functools import lru_cache
 
 from growlm.plan.activations import Work
 from growlm.plan.footprint import most_loaded
-from growlm.plan.layout import Layout
+from growlm.plan.layout import Layout, Recompute
 from growlm.plan.machines import Gpu
 from growlm.plan.step_time import StepTime, step_time
+from growlm.recipe.schema import Recipe
 from growlm.recipe.shape import ModelConfig
 
 FITS = 0.9
 """Share of the memory that the estimate may fill."""
+
+RECOMPUTE: tuple[Recompute, ...] = ("none", "selective", "full")
+
+Split = tuple[int, int]
+"""(tp, pp)"""
 
 
 @dataclass(frozen=True)
@@ -26,31 +32,132 @@ class Ranked:
     memory: int
 
 
-@lru_cache(maxsize=4096)
+@dataclass(frozen=True)
+class Rejected:
+    """What is out, and why. `bytes_needed`: of the smallest micro-batch, where it is memory."""
+
+    what: str
+    why: str
+    bytes_needed: int = 0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All layouts of a stage over so many GPUs."""
+
+    fits: list[Ranked]
+    rejected: list[Rejected]
+
+
+def rank_layouts(recipe: Recipe, stage_index: int, world: int, gpu: Gpu) -> Ranking:
+    """Every layout of a stage over `world` GPUs, whatever the recipe says of tp, pp, ZeRO, recomputation and
+    micro-batches; its interleave, and that it is deterministic, are kept."""
+    stage, work = recipe.stages[stage_index], Work.of(recipe, stage_index)
+    config = recipe.model_config_of(stage_index)
+    base = Layout(interleave=stage.layout.interleave, compile=stage.layout.compile)
+    fits, rejected = [], []
+    for tp, pp in _splits(world, gpu.per_node, max(1, config.n_layers)):
+        problem = _split_problem(config, work, world, tp, pp, base.interleave)
+        if problem is None and recipe.train.deterministic and tp * pp > 1:
+            problem = "a deterministic run is data parallel"
+        if problem:
+            rejected.append(Rejected(f"tp {tp} x pp {pp}", problem))
+            continue
+        split = replace(base, dp=world // (tp * pp), tp=tp, pp=pp, sequence_parallel=tp > 1)
+        for zero in (0,) if recipe.train.deterministic else _zeros(split):
+            for recompute in RECOMPUTE:
+                shaped = replace(split, zero=zero, recompute=recompute)
+                found, least = _fitting(config, shaped, work, gpu)
+                fits += found
+                if not found:
+                    rejected.append(_too_large(shaped, least, gpu))
+    return Ranking(sorted(fits, key=lambda ranked: ranked.step.seconds), rejected)
+
+
+@lru_cache(maxsize=65_536)
 def best_layout(config: ModelConfig, work: Work, world: int, gpu: Gpu) -> Ranked | None:
-    """The fastest layout that fits, of plain data, tensor and pipeline parallelism; None if none does."""
-    timed = [(step_time(config, layout, work, gpu), layout) for layout in _plain(config, work, world, gpu)]
-    for step, layout in sorted(timed, key=lambda item: item[0].seconds):
-        memory = most_loaded(config, layout, work)[1].total
-        if memory <= FITS * gpu.memory_bytes:
-            return Ranked(layout, step, memory)
+    """The fastest layout that fits, None if none does. Of micro-batches only powers of two up to 8 are tried,
+    and recomputation only where it does not fit without."""
+    timed: list[tuple[float, int, Layout]] = []
+    for tp, pp in _splits(world, gpu.per_node, max(1, config.n_layers)):
+        if _split_problem(config, work, world, tp, pp, 1):
+            continue
+        split = Layout(dp=world // (tp * pp), tp=tp, pp=pp, sequence_parallel=tp > 1)
+        micros = [k for k in _micro_batches(split, work) if k in ((1, 2, 4, 8) if pp > 1 else (1, 8))]
+        for zero in (z for z in _zeros(split) if z != 2):
+            for micro in micros if pp > 1 or zero == 3 else micros[:1]:
+                layout = replace(split, zero=zero, micro_batch=micro)
+                timed.append((step_time(config, layout, work, gpu).seconds, len(timed), layout))
+    best: Ranked | None = None
+    for seconds, _, layout in sorted(timed):
+        if best is not None and seconds >= best.step.seconds:
+            break
+        for recompute in RECOMPUTE:
+            tried = replace(layout, recompute=recompute)
+            memory = most_loaded(config, tried, work)[1].total
+            if memory <= FITS * gpu.memory_bytes:
+                ranked = Ranked(tried, step_time(config, tried, work, gpu), memory)
+                best = min(best or ranked, ranked, key=lambda r: r.step.seconds)
+                break
+    return best
+
+
+def _splits(world: int, per_node: int, layers: int) -> Iterator[Split]:
+    """Every tp inside a machine with every pp that has a layer for each rank, over `world`."""
+    for tp in (tp for tp in range(1, min(per_node, world) + 1) if world % tp == 0):
+        for pp in (pp for pp in range(1, min(layers, world // tp) + 1) if (world // tp) % pp == 0):
+            yield tp, pp
+
+
+def _split_problem(
+    config: ModelConfig, work: Work, world: int, tp: int, pp: int, interleave: int
+) -> str | None:
+    """Why a split is impossible; None if it is not."""
+    sizes = {name: getattr(config, name) for name in ("n_heads", "n_kv_heads", "d_ff", "vocab_size")}
+    for name, size in (sizes | {"seq_len": work.seq_len}).items():
+        if size % tp:
+            return f"tp {tp} does not divide {name} {size}"
+    dp = world // (tp * pp)
+    if work.batch_size % dp:
+        return f"batch_size {work.batch_size} is not a multiple of dp {dp}"
+    if pp > 1 and pp * interleave > config.n_layers:
+        return f"pp {pp} x interleave {interleave} is more than {config.n_layers} layers"
+    share = work.batch_size // dp
+    if share < pp or (interleave > 1 and pp > 1 and share % pp):
+        return f"a pipeline of {pp} needs as many micro-batches, and there are {share} sequences"
     return None
 
 
-def _plain(config: ModelConfig, work: Work, world: int, gpu: Gpu) -> Iterator[Layout]:
-    """Layouts that divide everything, with and without recomputation."""
-    sizes = (config.n_heads, config.n_kv_heads, config.d_ff, config.vocab_size, work.seq_len, world)
-    tps = [tp for tp in (1, 2, 4, 8) if tp <= gpu.per_node and all(size % tp == 0 for size in sizes)]
-    for tp in tps:
-        for pp in (pp for pp in range(1, max(1, config.n_layers) + 1) if (world // tp) % pp == 0):
-            dp = world // (tp * pp)
-            if work.batch_size % dp:
-                continue
-            share = work.batch_size // dp
-            base = Layout(dp=dp, tp=tp, pp=pp, zero=0 if dp == 1 else 1, sequence_parallel=tp > 1)
-            for micro in (k for k in (1, 2, 4, 8, 16) if share % k == 0 and share // k >= pp):
-                for recompute in ("none", "selective", "full"):
-                    layout = replace(base, micro_batch=micro, recompute=recompute)
-                    yield layout
-                    if dp > 1 and pp == 1:
-                        yield replace(layout, zero=3)
+def _zeros(split: Layout) -> tuple[int, ...]:
+    """ZeRO levels to try; a pipeline keeps weights and gradients whole."""
+    return (0,) if split.dp == 1 else (1, 2, 3) if split.pp == 1 else (1,)
+
+
+def _micro_batches(split: Layout, work: Work) -> list[int]:
+    """Micro-batches that divide a rank's share of the batch and fill the pipeline, the smallest first."""
+    share = work.batch_size // split.dp
+    unit = split.pp if split.interleave > 1 else 1
+    sizes = (k for k in range(1, min(share, 64) + 1) if share % k == 0)
+    return [k for k in sizes if share // k >= split.pp and share // k % unit == 0]
+
+
+def _fitting(config: ModelConfig, shaped: Layout, work: Work, gpu: Gpu) -> tuple[list[Ranked], int]:
+    """The micro-batches with which a layout fits, and the bytes of the smallest one."""
+    found, least = [], 0
+    for micro in _micro_batches(shaped, work):
+        layout = replace(shaped, micro_batch=micro)
+        memory = most_loaded(config, layout, work)[1].total
+        least = least or memory
+        if memory > FITS * gpu.memory_bytes:  # and larger ones need more
+            break
+        found.append(Ranked(layout, step_time(config, layout, work, gpu), memory))
+    return found, least
+
+
+def _too_large(layout: Layout, least: int, gpu: Gpu) -> Rejected:
+    zero = f", ZeRO-{layout.zero}" if layout.dp > 1 else ""
+    return Rejected(
+        f"tp {layout.tp} x pp {layout.pp}{zero}, recompute {layout.recompute}",
+        f"needs {least / 2**30:.3g} GiB, and {FITS * gpu.memory_bytes / 2**30:.3g} may be filled",
+        least,
+    )

@@ -1,11 +1,13 @@
 """How long an optimizer step takes, from the shape, the layout and the device. No torch.
 
-    micro-batch  t = (model FLOPs + recomputed FLOPs of the slowest pipeline rank) / tp / (peak x efficiency)
-                   + tensor- and pipeline-parallel bytes / bandwidth                 (none of it overlaps)
-    step           = (m + (pp - 1) / interleave) t + what is left of the data-parallel bytes' time
+A micro-batch on a rank of the slowest pipeline stage takes
 
-of m micro-batches (Narayanan et al., 2104.04473, section 2.2). Data-parallel traffic overlaps with the
-computing of one micro-batch, under ZeRO 2 and 3 with that of all, since it comes with every one.
+    t = matmul FLOPs / (peak x efficiency) + bytes of everything else / memory bandwidth
+      + bytes sent among tensor- and pipeline-parallel ranks / bandwidth          none of it overlaps
+
+and a step of m of them (m + (pp - 1) / interleave) t (Narayanan et al., 2104.04473, section 2.2), then the
+optimizer and what is left of the data-parallel traffic. That overlaps with the computing of one micro-batch,
+under ZeRO 2 and 3 of all, since it comes with every one; a share of it never does (UNHIDDEN).
 Attention counts over the whole square, as in `flops.py`: causal kernels do half of it, half as efficiently.
 """
 
@@ -13,12 +15,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from growlm.plan.activations import Work, recomputed
+from growlm.plan.activations import Work, block_bytes, recomputed
 from growlm.plan.flops import block_flops, flops_per_token, head_flops
+from growlm.plan.footprint import local_numel
 from growlm.plan.layout import Layout
 from growlm.plan.machines import Gpu
 from growlm.plan.traffic import traffic
 from growlm.recipe.shape import ModelConfig
+
+PASSES = 9
+"""How often all that a block keeps for its backward pass is read or written in a step: by norms, activations,
+residuals, rotations and their gradients, mostly one kernel each. Fitted with `efficiency` to the published
+speeds of llm-foundry at 125M to 7B on A100 and H100."""
+
+LOGIT_BYTES = 16
+"""Read and written per logit by the loss and its gradient."""
+
+UPDATE_BYTES = 32
+"""Read and written per parameter by clipping and AdamW: weight, gradient and two moments in fp32."""
+
+LINK = 0.8
+"""Share of a link's speed that large collectives reach."""
+
+UNHIDDEN = 0.2
+"""Share of the time of data-parallel traffic that computing never hides."""
 
 
 @dataclass(frozen=True)
@@ -41,42 +61,52 @@ def step_time(
     config: ModelConfig, layout: Layout, work: Work, gpu: Gpu, *, mfu: float | None = None
 ) -> StepTime:
     """The time of a step; a given `mfu` fixes its seconds, and the parts keep their shares of them."""
-    m, tokens = work.micro_batches(layout), work.batch_size * work.seq_len
-    speed = gpu.peak_flops * gpu.efficiency
-    model = flops_per_token(config, work.seq_len) * tokens
-    compute = model / layout.world / speed
-    each, again = _slowest(config, layout, work)
-    sent = traffic(config, layout, work, layout.pp - 1)
-    between = sent.tp / _bandwidth(gpu, 1, layout.tp) + sent.pp / _bandwidth(
-        gpu, layout.dp * layout.tp, layout.pp
-    )
-    busy = m * each / speed + m * again / speed + between
-    pipeline = busy * (1 + (layout.pp - 1) / (layout.interleave * m))
-    hidden = m * each / speed / (1 if layout.zero >= 2 else m)
-    data = max(0.0, sent.dp / _bandwidth(gpu, layout.tp, layout.dp) - hidden)
-    seconds = pipeline + data
-    recompute = m * again / speed
-    parts = (compute, recompute, between + data, pipeline - between - recompute - compute)
-    scale = 1.0 if mfu is None else compute * gpu.efficiency / mfu / seconds
-    return StepTime(
-        seconds * scale, *(p * scale for p in parts), mfu=mfu or compute * gpu.efficiency / seconds
-    )
+    m, last = work.micro_batches(layout), layout.pp - 1
+    total = flops_per_token(config, work.seq_len) * work.batch_size * work.seq_len
+    slowest, mean, again = _busy(config, layout, work, gpu)
+    sent = traffic(config, layout, work, last)
+    between = sent.tp / _bandwidth(gpu, 1, layout.tp)
+    between += sent.pp / _bandwidth(gpu, layout.dp * layout.tp, layout.pp)
+    pipeline = (m * (slowest + again) + between) * (1 + (layout.pp - 1) / (layout.interleave * m))
+    data = sent.dp / _bandwidth(gpu, layout.tp, layout.dp)
+    data = max(data - slowest * (m if layout.zero >= 2 else 1), UNHIDDEN * data)
+    held = sum(local_numel(config, layout, last)) / layout.shards
+    update = UPDATE_BYTES * held / gpu.memory_bytes_per_second
+    compute = m * mean + update
+    seconds = pipeline + data + update
+    parts = (compute, m * again, between + data, pipeline - m * (mean + again) - between)
+    predicted = total / (layout.world * gpu.peak_flops * seconds)
+    scale = predicted / (mfu or predicted)
+    return StepTime(seconds * scale, *(part * scale for part in parts), mfu=mfu or predicted)
 
 
-def _slowest(config: ModelConfig, layout: Layout, work: Work) -> tuple[float, float]:
-    """Model FLOPs and recomputed FLOPs of a micro-batch on one rank of the slowest pipeline stage."""
-    block, head = block_flops(config, work.seq_len), head_flops(config)
-    attention = 12 * config.n_heads * config.head_dim * work.seq_len
-    # of a forward pass, a third of all: everything, or every second product but not attention
-    again = {"none": 0.0, "selective": (block - attention) / 6, "full": block / 3}[layout.recompute]
-    best = (0.0, 0.0)
-    for pp in range(layout.pp):
-        runs = layout.parts(config, pp)
-        model = sum(map(len, runs)) * block + (head if pp == layout.pp - 1 else 0.0)
-        extra = sum(recomputed(layout, run) for run in runs) * again
-        best = max(best, (model, extra), key=sum)
+def _busy(config: ModelConfig, layout: Layout, work: Work, gpu: Gpu) -> tuple[float, float, float]:
+    """Seconds of a micro-batch: computing on a rank of the slowest stage, on any, and recomputing there."""
+    block, again, head = _block_seconds(config, layout, work, gpu)
+    runs = [layout.parts(config, pp) for pp in range(layout.pp)]
+    layers = [sum(map(len, parts)) for parts in runs]
+    made_again = [sum(recomputed(layout, run) for run in parts) for parts in runs]
+    computing = [n * block + (head if pp == layout.pp - 1 else 0.0) for pp, n in enumerate(layers)]
+    at = max(range(layout.pp), key=lambda pp: computing[pp] + made_again[pp] * again)
+    return computing[at], sum(computing) / layout.pp, made_again[at] * again
+
+
+def _block_seconds(config: ModelConfig, layout: Layout, work: Work, gpu: Gpu) -> tuple[float, float, float]:
+    """Seconds of a micro-batch on one rank: in a block, to make it again, and in head and loss."""
     tokens = layout.micro_batch * work.seq_len
-    return best[0] * tokens / layout.tp, best[1] * tokens / layout.tp
+    speed, memory = gpu.peak_flops * gpu.efficiency * layout.tp, gpu.memory_bytes_per_second
+    moved = PASSES * block_bytes(config, layout, work, recompute="none") / memory
+    flops = block_flops(config, work.seq_len)
+    attention = 12 * config.n_heads * config.head_dim * work.seq_len
+    # a third of all FLOPs is the forward pass: all of it, or every second product but not attention
+    share = {"none": 0.0, "selective": (flops - attention) / 6, "full": flops / 3}[layout.recompute]
+    moved_again = moved / 3 if layout.recompute != "none" else 0.0
+    logits = LOGIT_BYTES * tokens * config.vocab_size / layout.tp / memory
+    return (
+        tokens * flops / speed + moved,
+        tokens * share / speed + moved_again,
+        tokens * head_flops(config) / speed + logits,
+    )
 
 
 def _bandwidth(gpu: Gpu, apart: int, ranks: int) -> float:
@@ -86,6 +116,6 @@ def _bandwidth(gpu: Gpu, apart: int, ranks: int) -> float:
     it, one from every `apart` neighbours.
     """
     if apart * ranks <= gpu.per_node:
-        return gpu.intra_bytes_per_second
+        return LINK * gpu.intra_bytes_per_second
     inside = max(1, gpu.per_node // apart)
-    return min(gpu.intra_bytes_per_second, inside * gpu.inter_bytes_per_second)
+    return LINK * min(gpu.intra_bytes_per_second, inside * gpu.inter_bytes_per_second)
