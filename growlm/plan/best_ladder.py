@@ -1,8 +1,8 @@
 """The cheapest way to a loss at a size through smaller sizes, by path independence. No torch.
 
 If what counts is the loss, a run is a path of losses, and its cost is a sum over sizes: so dynamic
-programming over (size, loss) finds the best of all ladders at once. This is what growth can gain if nothing but
-the loss carries over; it is the bound that a real schedule is compared with.
+programming over (size, loss) finds the best of all ladders at once. This is what growth can gain if nothing
+but the loss carries over; it is the bound that a real schedule is compared with.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The growth schedule for a budget of time: every ladder of sizes x every split of the time. No torch.
 
 A schedule is up to `max_stages` sizes, each with its fastest layout, and shares of the time between them.
-All are enumerated at once as arrays (ladder, split, stage), the best refined. Two things are wanted of one, by
-every law of the belief:
+All are enumerated at once as arrays (ladder, split, stage), the best refined. Two things are wanted of one,
+by every law of the belief:
 
     safe      as good as the best single size if only the loss carries over (the pessimistic end), and of
               those the best on the average of both ends: growing then costs nothing but the trouble

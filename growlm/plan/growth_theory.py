@@ -115,8 +115,8 @@ def ideal_saving(law: Chinchilla) -> float:
 
     By path independence a model at loss l grows along A N^-alpha = phi (l - E), phi = 1 / (1 + alpha +
     alpha / beta), which makes N dD least at every l; the integral over l is a power of l - E, as the static
-    optimum's FLOPs are, with psi = beta / (alpha + beta) for phi. So their ratio is a constant. The derivation
-    is ours; tests/plan/test_growth_theory.py checks it against brute force.
+    optimum's FLOPs are, with psi = beta / (alpha + beta) for phi. So their ratio is a constant. The
+    derivation is ours; tests/plan/test_growth_theory.py checks it against brute force.
     """
     a, b = law.alpha, law.beta
     phi, psi = 1 / (1 + a + a / b), b / (a + b)
@@ -135,7 +135,7 @@ def stacking_tokens(params: float, flops: float) -> float:
 def shape_saving(power: float, first_share: float = 0.0) -> float:
     """Share of FLOPs saved at equal tokens when size goes from `first_share` of the last to all of it.
 
-    It goes as tokens^power: 1 is linear and saves half from 0, more is superlinear, less sublinear (2309.03852,
-    figure 1).
+    It goes as tokens^power: 1 is linear and saves half from 0, more is superlinear, less sublinear
+    (2309.03852, figure 1).
     """
     return (1 - first_share) * (1 - 1 / (power + 1))

@@ -1,8 +1,8 @@
 """The sizes that a planned run can have: shapes of the Llama kind that can grow into each other. No torch.
 
 All share head_dim and the ratio of query to key/value heads, so that one search of hyper-parameters serves
-every stage. d_model is a multiple of what keeps heads whole and kernels fast, the feed-forward layer 8/3 of it in
-units of 256, and depth such that d_model / n_layers is between 64 and 136, as in published models.
+every stage. d_model is a multiple of what keeps heads whole and kernels fast, the feed-forward layer 8/3 of
+it in units of 256, and depth such that d_model / n_layers is between 64 and 136, as in published models.
 """
 
 from __future__ import annotations
