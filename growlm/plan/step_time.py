@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from growlm.plan.activations import Work, block_bytes, recomputed
-from growlm.plan.flops import block_flops, flops_per_token, head_flops
+from growlm.plan.flops import block_flops, flops_per_token, head_flops, recomputed_flops
 from growlm.plan.footprint import local_numel
 from growlm.plan.layout import Layout
 from growlm.plan.machines import Gpu
@@ -97,14 +97,12 @@ def _block_seconds(config: ModelConfig, layout: Layout, work: Work, gpu: Gpu) ->
     speed, memory = gpu.peak_flops * gpu.efficiency * layout.tp, gpu.memory_bytes_per_second
     moved = PASSES * block_bytes(config, layout, work, recompute="none") / memory
     flops = block_flops(config, work.seq_len)
-    attention = 12 * config.n_heads * config.head_dim * work.seq_len
-    # a third of all FLOPs is the forward pass: all of it, or every second product but not attention
-    share = {"none": 0.0, "selective": (flops - attention) / 6, "full": flops / 3}[layout.recompute]
-    moved_again = moved / 3 if layout.recompute != "none" else 0.0
+    again = recomputed_flops(config, work.seq_len, layout.recompute)
+    moved_again = moved / 3 if again else 0.0
     logits = LOGIT_BYTES * tokens * config.vocab_size / layout.tp / memory
     return (
         tokens * flops / speed + moved,
-        tokens * share / speed + moved_again,
+        tokens * again / speed + moved_again,
         tokens * head_flops(config) / speed + logits,
     )
 
