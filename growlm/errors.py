@@ -53,6 +53,18 @@ class GrowthError(GrowLMError):
     exit_code = 70
 
 
+class Diverged(GrowLMError):  # noqa: N818  (it is what became of the run, and for a search a result)
+    """The training does not work as the recipe says: too many steps in a row had to be skipped."""
+
+    exit_code = 71
+
+
+class EdgeError(GrowLMError):
+    """The best point of a search lies on the edge of what was searched, so the optimum may lie outside."""
+
+    exit_code = 72
+
+
 class Preempted(GrowLMError):  # noqa: N818  (not an error: the run goes on later)
     """Asked to stop (SIGTERM, Ctrl-C): saved, and the same command continues the run."""
 

@@ -13,6 +13,7 @@ import typer
 from growlm import __version__
 from growlm.cli import ckpt, data, launch
 from growlm.cli.compare import compare
+from growlm.cli.coordcheck import coordcheck
 from growlm.cli.demo import demo
 from growlm.cli.doctor import doctor
 from growlm.cli.export import export
@@ -24,6 +25,7 @@ from growlm.cli.predict import predict
 from growlm.cli.report import report
 from growlm.cli.sample import sample
 from growlm.cli.schema import schema
+from growlm.cli.search import search
 from growlm.cli.train import train
 from growlm.cli.watch import watch
 from growlm.errors import Elsewhere, GrowLMError, Preempted
@@ -44,12 +46,14 @@ app.command()(plan)
 app.command()(train)
 app.add_typer(launch.app, name="launch")
 app.command()(grow)
+app.command()(search)
 app.command("import")(import_)
 app.command()(export)
 app.command()(sample)
 app.command()(watch)
 app.command()(report)
 app.command()(compare)
+app.command()(coordcheck)
 app.command()(predict)
 app.add_typer(ckpt.app, name="ckpt")
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growlm.errors import GrowLMError
+from growlm.errors import Diverged
 from growlm.plan.flops import flops_per_token
 from growlm.plan.progress import remaining_flops
 from growlm.train.console import status_line
@@ -57,7 +57,7 @@ class Tally:
     def settle(self) -> None:
         """Wait for the open step, if there is one, count it and put it on record.
 
-        Raises GrowLMError if too many steps in a row had to be skipped.
+        Raises Diverged if too many steps in a row had to be skipped.
         """
         if self._open is None:
             return
@@ -120,7 +120,7 @@ class Tally:
     def _refuse_to_go_on(self, step: int, reason: str) -> None:
         state, recipe = self._state, self._session.recipe
         if state.guard.skips_in_row >= recipe.guard.max_skips_in_row:
-            error = GrowLMError(
+            error = Diverged(
                 f"{state.guard.skips_in_row} steps in a row had to be skipped",
                 where=f"step {step}, stage {recipe.stages[state.progress.stage].name}",
                 why=reason,

@@ -1,0 +1,160 @@
+"""One trial as a process: an ordinary run in a folder of its own, forked, and read through its record."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import sys
+import traceback
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from growlm.errors import GrowLMError, RecipeError
+from growlm.recipe.schema import Recipe
+from growlm.train.record import RECORD_NAME, RecordReader
+
+OUTPUT = "output.txt"
+"""What a trial would have printed."""
+_SET_PARENT_DEATH_SIGNAL = 1  # of prctl
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run has used so far."""
+
+    seconds: float
+    flops: float
+    tokens: int
+
+
+class Trial:
+    """A run in a forked child of this process. The child trains on one thread, or on one GPU.
+
+    It ends, saved, when this process dies (on Linux), and does not hear the terminal's Ctrl-C.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, gpu: str | None = None) -> None:
+        self.folder, self._weights = folder, recipe.mixture_of(0)
+        self._reader = RecordReader(folder / RECORD_NAME)
+        self._seen = 0
+        self.stopping = False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._pid = _fork()
+        if self._pid == 0:
+            os._exit(_train(recipe, folder, gpu))
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs. Do not call it again after that."""
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def stop(self) -> None:
+        """Ask it to save and end; once."""
+        if not self.stopping:
+            self.stopping = True
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGTERM)
+
+    def losses(self) -> dict[int, float]:
+        """Validation loss by tokens, the sources weighted as they are mixed; inf where it was no number."""
+        return {
+            r["tokens"]: weighted_loss(r["losses"], self._weights)
+            for r in self._records()
+            if r["kind"] == "valid"
+        }
+
+    def spent(self) -> Spent:
+        """By the last step on record."""
+        last = next((r for r in reversed(self._records()) if r["kind"] == "step"), None)
+        if last is None:
+            return Spent(0.0, 0.0, 0)
+        return Spent(last["train_seconds"], last["flops"], last["tokens"])
+
+    def last_words(self) -> str:
+        """The last line that it printed which is not empty."""
+        try:
+            text = (self.folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+
+    def _records(self) -> list[dict[str, Any]]:
+        try:
+            return self._reader.read()
+        except RecipeError:  # not there yet
+            return []
+
+
+def weighted_loss(losses: dict[str, float | None], weights: dict[str, float]) -> float:
+    """Mean validation loss over the sources, weighted as they are mixed."""
+    if any(loss is None for loss in losses.values()):
+        return math.inf
+    total = sum(weights[source] for source in losses)
+    return sum(weights[source] * (loss or 0.0) for source, loss in losses.items()) / total
+
+
+def gpus() -> list[str]:
+    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them, without waking them."""
+    if torch.cuda.is_initialized():
+        return []
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name.strip() not in ("", "-1")]
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def warm_up() -> None:
+    """Import in this process, once, what every trial would import."""
+    import torch.fx.experimental.symbolic_shapes  # by the first model, for half a second  # noqa: F401
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():  # Python 3.12 warns of threads that numpy has and the child does not use
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _train(recipe: Recipe, folder: Path, gpu: str | None) -> int:
+    """In the child: train to the end; the exit code."""
+    code = 1
+    try:
+        _detach(folder / OUTPUT)
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        from growlm.train.supervisor import run
+
+        run(recipe, folder)
+        code = 0
+    except GrowLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BaseException:  # reported, and never let into the parent's stack
+        traceback.print_exc()
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+    return code
+
+
+def _detach(output: Path) -> None:
+    """Leave the terminal, end with the parent, write to a file."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    os.setsid()
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGTERM)
+    file = output.open("a", encoding="utf-8")
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file
