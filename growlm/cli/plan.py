@@ -51,12 +51,18 @@ def plan(
     if recipe is None:
         raise RecipeError("there is nothing to plan", fix="growlm plan RECIPE --gpus 4xh100")
     from growlm.cli.plan_text import print_plan
+    from growlm.plan.ranking import rank_layouts
     from growlm.plan.run_plan import plan_recipe
     from growlm.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
     setting = _setting(loaded, table, gpus, mfu, measured, goodput, price, grid)
-    print_plan(plan_recipe(loaded, table, setting), loaded, table, layouts=layouts, as_json=as_json)
+    planned = plan_recipe(loaded, table, setting)
+    ranked = []
+    if layouts:
+        stages = range(len(loaded.stages))
+        ranked = [rank_layouts(loaded, stage, setting.n_gpus, setting.gpu) for stage in stages]
+    print_plan(planned, table, ranked, as_json=as_json)
 
 
 def _setting(

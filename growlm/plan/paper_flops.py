@@ -1,11 +1,11 @@
 """The closed form by which papers count a GPT's training FLOPs. No torch.
 
-    F = c T l h^2 (1 + s / (6 h) + V / (16 l h))     c = 96 with full recomputation (Narayanan et al.,
+    F = c T L h^2 (1 + s / (6 h) + V / (16 L h))     c = 96 with full recomputation (Narayanan et al.,
                                                      2104.04473, equation 3)
 
-With c = 72, without recomputation, the head's share is V / (12 l h), for the head is not recomputed; papers
-(2309.03852, section 4) keep the 16 and print 84 +- 12 as the range. It counts attention over the whole
-square and an MLP of 4 h, whatever a model has.
+of T tokens, L layers, width h, context s, vocabulary V. Without recomputation c = 72, and the head's share is
+V / (12 L h), for the head is not recomputed; 2309.03852 keeps the 16, and prints 84 +- 12 as the range. It
+counts attention over the whole square and an MLP of 4 h, whatever a model has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """What the formula knows of a model: tokens, layers, hidden size, context, vocabulary."""
+    """What the formula knows of a model and its training."""
 
     tokens: float
     layers: int
@@ -23,20 +23,14 @@ class Shape:
     context: int
     vocab: int
 
-    def flops(self, c: float) -> float:
-        """The formula as printed, with the factor `c`."""
-        return self._with_head(c, 16)
+    def flops(self, c: float, head: int = 16) -> float:
+        """The formula with the factor `c` and V / (`head` L h); (72, 12) is exact without recomputation."""
+        h, s = self.hidden, self.context
+        # multiplied out, so that a model without layers has its head
+        blocks = self.layers * h**2 * (1 + s / (6 * h))
+        return c * self.tokens * (blocks + self.vocab * h / head)
 
     @property
     def range(self) -> tuple[float, float]:
         """The middle, c = 84, and the half width, c = 12: with or without recomputation."""
         return self.flops(84), self.flops(12)
-
-    @property
-    def exact(self) -> float:
-        """Without recomputation and with the head's true share."""
-        return self._with_head(72, 12)
-
-    def _with_head(self, c: float, divisor: int) -> float:
-        L, h = self.layers, self.hidden
-        return c * self.tokens * L * h**2 * (1 + self.context / (6 * h) + self.vocab / (divisor * L * h))

@@ -34,7 +34,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Rejected:
-    """What is out, and why. `bytes_needed`: of the smallest micro-batch, where it is memory."""
+    """What is out, and why. `bytes_needed`: of the smallest that was tried, where it is memory."""
 
     what: str
     why: str
@@ -55,9 +55,13 @@ def rank_layouts(recipe: Recipe, stage_index: int, world: int, gpu: Gpu) -> Rank
     stage, work = recipe.stages[stage_index], Work.of(recipe, stage_index)
     config = recipe.model_config_of(stage_index)
     base = Layout(interleave=stage.layout.interleave, compile=stage.layout.compile)
-    fits, rejected = [], []
+    fits: list[Ranked] = []
+    rejected: list[Rejected] = []
     for tp, pp in _splits(world, gpu.per_node, max(1, config.n_layers)):
-        problem = _split_problem(config, work, world, tp, pp, base.interleave)
+        problem = _tensor_problem(config, work, tp)
+        if problem and pp > 1:  # said for pp = 1
+            continue
+        problem = problem or _split_problem(config, work, world, tp, pp, base.interleave)
         if problem is None and recipe.train.deterministic and tp * pp > 1:
             problem = "a deterministic run is data parallel"
         if problem:
@@ -65,12 +69,9 @@ def rank_layouts(recipe: Recipe, stage_index: int, world: int, gpu: Gpu) -> Rank
             continue
         split = replace(base, dp=world // (tp * pp), tp=tp, pp=pp, sequence_parallel=tp > 1)
         for zero in (0,) if recipe.train.deterministic else _zeros(split):
-            for recompute in RECOMPUTE:
-                shaped = replace(split, zero=zero, recompute=recompute)
-                found, least = _fitting(config, shaped, work, gpu)
-                fits += found
-                if not found:
-                    rejected.append(_too_large(shaped, least, gpu))
+            found, out = _of_level(config, replace(split, zero=zero), work, gpu)
+            fits += found
+            rejected += out
     return Ranking(sorted(fits, key=lambda ranked: ranked.step.seconds), rejected)
 
 
@@ -80,7 +81,7 @@ def best_layout(config: ModelConfig, work: Work, world: int, gpu: Gpu) -> Ranked
     and recomputation only where it does not fit without."""
     timed: list[tuple[float, int, Layout]] = []
     for tp, pp in _splits(world, gpu.per_node, max(1, config.n_layers)):
-        if _split_problem(config, work, world, tp, pp, 1):
+        if _tensor_problem(config, work, tp) or _split_problem(config, work, world, tp, pp, 1):
             continue
         split = Layout(dp=world // (tp * pp), tp=tp, pp=pp, sequence_parallel=tp > 1)
         micros = [k for k in _micro_batches(split, work) if k in ((1, 2, 4, 8) if pp > 1 else (1, 8))]
@@ -109,14 +110,19 @@ def _splits(world: int, per_node: int, layers: int) -> Iterator[Split]:
             yield tp, pp
 
 
-def _split_problem(
-    config: ModelConfig, work: Work, world: int, tp: int, pp: int, interleave: int
-) -> str | None:
-    """Why a split is impossible; None if it is not."""
+def _tensor_problem(config: ModelConfig, work: Work, tp: int) -> str | None:
+    """Why so many tensor-parallel ranks are impossible; None if they are not."""
     sizes = {name: getattr(config, name) for name in ("n_heads", "n_kv_heads", "d_ff", "vocab_size")}
     for name, size in (sizes | {"seq_len": work.seq_len}).items():
         if size % tp:
             return f"tp {tp} does not divide {name} {size}"
+    return None
+
+
+def _split_problem(
+    config: ModelConfig, work: Work, world: int, tp: int, pp: int, interleave: int
+) -> str | None:
+    """Why a batch, or the blocks, cannot be split so; None if they can."""
     dp = world // (tp * pp)
     if work.batch_size % dp:
         return f"batch_size {work.batch_size} is not a multiple of dp {dp}"
@@ -141,6 +147,25 @@ def _micro_batches(split: Layout, work: Work) -> list[int]:
     return [k for k in sizes if share // k >= split.pp and share // k % unit == 0]
 
 
+def _of_level(
+    config: ModelConfig, level: Layout, work: Work, gpu: Gpu
+) -> tuple[list[Ranked], list[Rejected]]:
+    """A split at a ZeRO level: every recomputation and micro-batch that fits, and what does not with any."""
+    fits: list[Ranked] = []
+    needs = {}
+    for recompute in RECOMPUTE:
+        found, least = _fitting(config, replace(level, recompute=recompute), work, gpu)
+        fits += found
+        if not found:
+            needs[recompute] = least
+    if not needs:
+        return fits, []
+    zero = f", ZeRO {level.zero}" if level.dp > 1 else ""
+    gib = ", ".join(f"{least / 2**30:.3g} GiB (recompute {how})" for how, least in needs.items())
+    why = f"needs {gib} of {FITS * gpu.memory_bytes / 2**30:.3g} that may be filled"
+    return fits, [Rejected(f"tp {level.tp} x pp {level.pp}{zero}", why, min(needs.values()))]
+
+
 def _fitting(config: ModelConfig, shaped: Layout, work: Work, gpu: Gpu) -> tuple[list[Ranked], int]:
     """The micro-batches with which a layout fits, and the bytes of the smallest one."""
     found, least = [], 0
@@ -152,12 +177,3 @@ def _fitting(config: ModelConfig, shaped: Layout, work: Work, gpu: Gpu) -> tuple
             break
         found.append(Ranked(layout, step_time(config, layout, work, gpu), memory))
     return found, least
-
-
-def _too_large(layout: Layout, least: int, gpu: Gpu) -> Rejected:
-    zero = f", ZeRO-{layout.zero}" if layout.dp > 1 else ""
-    return Rejected(
-        f"tp {layout.tp} x pp {layout.pp}{zero}, recompute {layout.recompute}",
-        f"needs {least / 2**30:.3g} GiB, and {FITS * gpu.memory_bytes / 2**30:.3g} may be filled",
-        least,
-    )

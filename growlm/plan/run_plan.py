@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from growlm.errors import RecipeError
 from growlm.model.parameters import n_parameters
 from growlm.plan.activations import Work
 from growlm.plan.auto import choose_layout
 from growlm.plan.cost import GOODPUT, Cost, cost_of
-from growlm.plan.flops import flops_per_token
+from growlm.plan.flops import causal_flops_per_token, executed_flops_per_token, flops_per_token
 from growlm.plan.footprint import Footprint, most_loaded
 from growlm.plan.layout import Layout
 from growlm.plan.machines import Gpu, Machines
+from growlm.plan.paper_flops import Shape
+from growlm.plan.ranking import Ranked, best_layout
 from growlm.plan.step_time import StepTime, step_time
 from growlm.recipe.schema import Recipe
+from growlm.recipe.shape import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,25 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FlopCounts:
+    """FLOPs of a stage or run by every convention: of the model (what MFU counts), with attention over half
+    of the square, with what is made again; and by the closed form of papers, c = 84 and c = 12 of it."""
+
+    model: float = 0.0
+    causal: float = 0.0
+    executed: float = 0.0
+    paper: float = 0.0
+    paper_range: float = 0.0
+
+    def __add__(self, other: FlopCounts) -> FlopCounts:
+        """Of both."""
+        return FlopCounts(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """One stage. `memory` is of its most loaded rank."""
+    """One stage. `predicted_mfu`: also where another one is given. `memory` is of its most loaded rank;
+    `fastest`: of all layouts that fit, None if none does."""
 
     name: str
     parameters: int
@@ -42,7 +62,11 @@ class StagePlan:
     steps: int
     layout: Layout
     step: StepTime
+    predicted_mfu: float
     memory: Footprint
+    fits: bool
+    fastest: Ranked | None
+    flops: FlopCounts
     cost: Cost
 
 
@@ -53,6 +77,7 @@ class RunPlan:
     name: str
     setting: Setting
     stages: list[StagePlan]
+    flops: FlopCounts
     total: Cost
     static: Cost
 
@@ -70,6 +95,7 @@ def plan_recipe(recipe: Recipe, machines: Machines, setting: Setting) -> RunPlan
         name=recipe.name,
         setting=setting,
         stages=stages,
+        flops=sum((stage.flops for stage in stages), FlopCounts()),
         total=sum((stage.cost for stage in stages), Cost()),
         static=_cost(each * tokens, stages[last].step.mfu, machines, setting),
     )
@@ -83,6 +109,8 @@ def _plan_stage(recipe: Recipe, index: int, machines: Machines, setting: Setting
     given = setting.mfu[index if len(setting.mfu) > 1 else 0] if setting.mfu else None
     step = step_time(config, layout, work, setting.gpu, mfu=given)
     tokens = stage.steps * stage.tokens_per_step
+    flops = _flops(config, layout, tokens, stage.seq_len)
+    memory = most_loaded(config, layout, work)[1]
     return StagePlan(
         name=stage.name,
         parameters=n_parameters(config),
@@ -90,8 +118,24 @@ def _plan_stage(recipe: Recipe, index: int, machines: Machines, setting: Setting
         steps=stage.steps,
         layout=layout,
         step=step,
-        memory=most_loaded(config, layout, work)[1],
-        cost=_cost(flops_per_token(config, stage.seq_len) * tokens, step.mfu, machines, setting),
+        predicted_mfu=step.mfu if given is None else step_time(config, layout, work, setting.gpu).mfu,
+        memory=memory,
+        fits=memory.total <= setting.gpu.memory_bytes,
+        fastest=best_layout(config, work, setting.n_gpus, setting.gpu),
+        flops=flops,
+        cost=_cost(flops.model, step.mfu, machines, setting),
+    )
+
+
+def _flops(config: ModelConfig, layout: Layout, tokens: int, seq_len: int) -> FlopCounts:
+    shape = Shape(tokens, config.n_layers, config.d_model, seq_len, config.vocab_size)
+    paper, half = shape.range
+    return FlopCounts(
+        model=flops_per_token(config, seq_len) * tokens,
+        causal=causal_flops_per_token(config, seq_len) * tokens,
+        executed=executed_flops_per_token(config, layout, seq_len) * tokens,
+        paper=paper,
+        paper_range=half,
     )
 
 

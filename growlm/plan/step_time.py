@@ -34,6 +34,9 @@ LOGIT_BYTES = 16
 UPDATE_BYTES = 32
 """Read and written per parameter by clipping and AdamW: weight, gradient and two moments in fp32."""
 
+LAUNCH = 3e-4
+"""Seconds in which a host launches the kernels of a block, forward and backward: small blocks wait for it."""
+
 LINK = 0.8
 """Share of a link's speed that large collectives reach."""
 
@@ -100,8 +103,9 @@ def _block_seconds(config: ModelConfig, layout: Layout, work: Work, gpu: Gpu) ->
     again = recomputed_flops(config, work.seq_len, layout.recompute)
     moved_again = moved / 3 if again else 0.0
     logits = LOGIT_BYTES * tokens * config.vocab_size / layout.tp / memory
+    launch = 0.0 if work.cpu else LAUNCH
     return (
-        tokens * flops / speed + moved,
+        max(tokens * flops / speed + moved, launch),
         tokens * again / speed + moved_again,
         tokens * head_flops(config) / speed + logits,
     )
