@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from growlm.errors import RecipeError
 from growlm.recipe.schema import Recipe
 from growlm.report.history import events_of
+from growlm.report.outlook import outlook
 from growlm.report.series import (
     Record,
     applied_loss,
@@ -79,6 +80,7 @@ class Summarizer:
             "stages": stages,
             "planned": planned_of(recipe, len(stages)),
             "growths": growths_of(by_kind.get("growth", [])),
+            "forecast": outlook(by_kind.get("forecast", []), steps),
             "axes": axes_of(steps),
             "series": _series(steps),
             "valid": _valid(by_kind.get("valid", [])),

@@ -19,7 +19,7 @@ _PRIOR_CUTS = 2.0
 @dataclass(frozen=True)
 class BackTest:
     """rms: of relative errors over all held-out points. largest: signed relative error at the one nearest to
-    the target, from the fit without it. inflation: factor on the variance that the errors ask for, at least 1.
+    the target, from the fit without it. inflation: factor on the variance that the errors ask for, 1 or more.
     """
 
     rms: float

@@ -23,18 +23,19 @@ MEANINGS = {
 
 # In order of preference; compared after `_plain`.
 _NAMES = {
-    "n": "n_nonembedding n_non_embedding non_embedding_params non_embedding_parameters nonembedding_params "
-    "params_non_embedding params_nonemb non_emb_params params_active params_active_precise active_params "
-    "active_parameters n params parameters model_size n_params n_parameters num_params num_parameters "
-    "parameter_count param_count size model_params",
+    "n": "n_nonembedding n_non_embedding non_embedding_params non_embedding_parameters "
+    "nonembedding_params params_non_embedding params_nonemb non_emb_params params_active "
+    "params_active_precise active_params active_parameters n params parameters model_size n_params "
+    "n_parameters num_params num_parameters parameter_count param_count size model_params",
     "n_total": "n_total total_params total_parameters params_total params_with_embeddings",
-    "d": "d tokens training_tokens train_tokens n_tokens num_tokens tokens_seen total_tokens dataset_size data "
-    "data_size tokens_trained token_count dataset_tokens",
+    "d": "d tokens training_tokens train_tokens n_tokens num_tokens tokens_seen total_tokens dataset_size "
+    "data data_size tokens_trained token_count dataset_tokens",
     "c": "c flops training_flop training_flops train_flops flop compute total_flops total_flop train_flop "
     "training_compute",
     "tpp": "tpp tokens_per_param tokens_per_parameter d_over_n d_n token_multiplier m",
-    "loss": "valid_loss validation_loss val_loss eval_loss test_loss final_valid_loss final_val_loss final_loss "
-    "loss c4_loss lm_loss nll cross_entropy ce_loss ce train_loss training_loss final_train_loss smooth_loss l",
+    "loss": "valid_loss validation_loss val_loss eval_loss test_loss final_valid_loss final_val_loss "
+    "final_loss loss c4_loss lm_loss nll cross_entropy ce_loss ce train_loss training_loss final_train_loss "
+    "smooth_loss l",
     "width": "width d_model hidden_size n_embd hidden_dim d_hidden model_dim",
     "depth": "depth n_layers layers num_layers n_layer num_hidden_layers",
     "step": "step steps iteration iterations iter iters train_steps training_steps n_steps _step",

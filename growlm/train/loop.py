@@ -23,6 +23,7 @@ from torch import Tensor
 from growlm.errors import DataError, DiskError, GrowLMError, LimitReached, Preempted
 from growlm.plan.flops import flops_per_token
 from growlm.testing.faults import fault_point
+from growlm.train.forecast import forecast_stage
 from growlm.train.guard import decide
 from growlm.train.saver import Saved
 from growlm.train.schedule import learning_rate, rewarm
@@ -111,7 +112,7 @@ def step(session: Session, state: TrainState, tally: Tally, started: float) -> N
 
 
 def evaluate(session: Session, state: TrainState) -> None:
-    """Validation loss per source, and a continuation of every prompt, into the record."""
+    """Validation loss per source, a continuation of every prompt and a forecast, into the record."""
     p, settings, engine = state.progress, session.recipe.eval, state.engine
     stage = session.recipe.stages[p.stage]
     at: dict[str, Any] = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
@@ -133,6 +134,7 @@ def evaluate(session: Session, state: TrainState) -> None:
             seed=session.recipe.seed,
         )
         session.recorder.append("sample", **at, prompt=prompt, text=text)
+    forecast_stage(session, state)
 
 
 def save(session: Session, state: TrainState, boundary: Literal["before_growth"] | None = None) -> None:

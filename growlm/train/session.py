@@ -24,6 +24,7 @@ from growlm.recipe.load import resolve_hash
 from growlm.recipe.schema import Recipe
 from growlm.train.batches import Batches
 from growlm.train.console import Console
+from growlm.train.forecast import Forecasts
 from growlm.train.peak import matmul_peak_tflops
 from growlm.train.record import Recorder
 from growlm.train.saver import Saver
@@ -60,6 +61,7 @@ class Session:
     spent_seconds: float = 0.0
     """What an earlier incarnation had spent by the time it was killed."""
     last_save: float = field(default_factory=time.monotonic)
+    forecasts: Forecasts = field(default_factory=Forecasts)
     save_seconds: float = 0.0
     """For how long the last save held up the training."""
 

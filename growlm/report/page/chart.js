@@ -5,13 +5,13 @@ let clips = 0;
 /**
  * Draw into `host`: `lines` [{name, key, x[], y[], faint, dots}] where key is a colour class, `axis` {high, format,
  * ticks}, `stages` [{x0, x1, name}] as bands, `growths` [{x, tip()}] as marks with a certificate, `flags` [{x, key,
- * text}] on the axis. A faint line gives no label and its outliers do not set the scale.
+ * text}] on the axis, `bands` [{x[], low[], high[], key}] behind the lines. A faint line gives no label and its outliers do not set the scale.
  */
-function chart(host, { title, lines, axis, format, log = false, height = 190, stages = [], growths = [], flags = [] }) {
+function chart(host, { title, lines, axis, format, log = false, height = 190, stages = [], growths = [], flags = [], bands = [] }) {
   const width = Math.max(240, innerWidth(host)), narrow = width < 560;
   const drawn = lines.filter((l) => l.x.length), bold = drawn.filter((l) => !l.faint);
   const box = { left: 50, right: width - (bold.length > 1 && !narrow ? 128 : 54), top: growths.length ? 30 : 12, bottom: height - 24 };
-  const [low, high] = verticalRange(drawn, log);
+  const [low, high] = verticalRange([...drawn, ...bands.flatMap((b) => [{ y: b.low }, { y: b.high }])], log);
   const X = scale(0, axis.high || 1, box.left, box.right), Y = scale(low, high, box.bottom, box.top, log);
   const clip = `clip${++clips}`;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
@@ -23,7 +23,7 @@ function chart(host, { title, lines, axis, format, log = false, height = 190, st
       svg("text", { x: box.left - 7, y: Y(t) + 3.5, "text-anchor": "end" }, format.tick(t)))),
     ...axis.ticks(0, axis.high || 1, narrow ? 3 : Math.min(7, Math.floor(width / 110))).map((t) =>
       svg("text", { x: X(t), y: height - 6, "text-anchor": "middle" }, axis.format(t))),
-    svg("g", { "clip-path": `url(#${clip})` }, drawn.map((l) => curve(l, X, Y))),
+    svg("g", { "clip-path": `url(#${clip})` }, bands.map((b) => area(b, X, Y)), drawn.map((l) => curve(l, X, Y))),
     ...endLabels(bold, X, Y, box, format, narrow));
   root.append(...flags.map((f) => flag(f, X, box)));
   hover(root, bold, X, axis, format, box, width);
@@ -53,7 +53,13 @@ function curve(line, X, Y) {
   const points = line.x.map((x, i) => `${X(x).toFixed(1)},${Y(line.y[i]).toFixed(1)}`);
   const dots = line.dots && line.x.length <= 60
     ? line.x.map((x, i) => svg("circle", { class: `dot ${line.key}`, cx: X(x), cy: Y(line.y[i]), r: 2.2 })) : [];
-  return [svg("polyline", { class: `line ${line.key}${line.faint ? " faint" : ""}`, points: points.join(" ") }), dots];
+  return [svg("polyline", { class: `line ${line.key}${line.faint ? " faint" : ""}${line.ahead ? " ahead" : ""}`, points: points.join(" ") }), dots];
+}
+
+function area(band, X, Y) {
+  const points = (y, order) => order.map((i) => `${X(band.x[i]).toFixed(1)},${Y(y[i]).toFixed(1)}`);
+  const there = [...band.x.keys()];
+  return svg("polygon", { class: `area ${band.key}`, points: [...points(band.low, there), ...points(band.high, there.reverse())].join(" ") });
 }
 
 function stageBand(stage, index, X, box) {

@@ -21,9 +21,9 @@ function render(run) {
   const size = document.documentElement.clientWidth;
   const frame = [axis.key, axis.high, size, run.growths, run.stages.length];
   section("head", [run.state, run.totals, run.stages, run.planned], (n) => header(n, run));
-  section("tiles", [run.totals, run.valid, run.growths], (n) => n.replaceChildren(...tiles(run)));
+  section("tiles", [run.totals, run.valid, run.growths, run.forecast], (n) => n.replaceChildren(...tiles(run)));
   section("switch", axes.map((a) => a.key), (n) => n.replaceChildren(axisSwitch(axes, axis.key, (key) => { chosen = key; render(run); })));
-  section("loss", [frame, run.series.loss, run.valid], (n) => lossChart(n, run, axis));
+  section("loss", [frame, run.series.loss, run.valid, run.forecast], (n) => lossChart(n, run, axis));
   section("shape", [size, run.stages, run.planned], (n) => shapes(n, run));
   section("growths", run.growths, (n) => n.replaceChildren(...growthTable(run)));
   for (const [key, title, format, log] of SMALL) section(`chart-${key}`, [frame, run.series[key]], (n) => smallChart(n, run, axis, key, title, format, log));
@@ -63,6 +63,7 @@ function tiles(run) {
     + (t.differing ? "not bit-identical" : t.verified ? "bit-identical" : "not yet verified");
   return [
     tile("Training loss", loss(t.loss), "nats per token", "train"),
+    run.forecast ? tile("Predicted final loss", loss(run.forecast.loss), `${loss(run.forecast.low)} to ${loss(run.forecast.high)} (90 %), end of ${run.stages.at(-1).name}`) : null,
     ...sources.slice(0, 4).map((s, i) => tile(`Validation, ${s}`, loss(run.valid[s][1].at(-1)), moved(s), `s${i % 6}`)),
     tile("Time", duration(t.seconds), over ? "of training" : t.seconds_to_go === null ? "to go: not known yet" : `about ${duration(t.seconds_to_go)} to go`),
     run.price_per_hour !== null ? tile("Money", pay(t.cost), over ? `at ${pay(run.price_per_hour)} per hour` : `about ${pay(t.cost_to_go)} to go`) : null,
@@ -79,14 +80,26 @@ function frameOf(run, axis) {
   return { x, stages, growths };
 }
 
+/** The forecast on an axis: its line, its band and where it ends; null without one or where the pace is not known. */
+function outlook(run, axis, x) {
+  const f = run.forecast, pace = f && f.pace[axis.key];
+  if (!pace) return null;
+  const at = f.path.step.map((step) => (step <= f.now ? x(step) : x(f.now) + (step - f.now) * pace));
+  return { high: Math.max(axis.high, at.at(-1)), band: { x: at, low: f.path.low, high: f.path.high, key: "train" },
+    line: { x: at, y: f.path.loss, name: "forecast", key: "train", ahead: true } };
+}
+
 function lossChart(node, run, axis) {
   const { x, stages, growths } = frameOf(run, axis);
   const valid = Object.entries(run.valid).map(([source, curve], i) => line(x, curve, { name: source, key: `s${i % 6}`, dots: true }));
   const flags = [...run.skipped.map((s) => ({ x: x(s), key: "skip", text: `Skipped step ${s}` })), ...run.resumes.map((s) => ({ x: x(s), key: "resume", text: `Resumed from step ${s}` }))];
-  chart(node, { title: "Loss, nats per token", axis, format: VALUE.loss, log: true, height: 360, stages, growths, flags,
-    lines: [line(x, run.series.loss.raw, { name: "raw", key: "train", faint: true }), line(x, run.series.loss.smooth, { name: "train", key: "train" }), ...valid] });
+  const ahead = outlook(run, axis, x);
+  if (ahead && stages.length) stages.at(-1).x1 = ahead.high;
+  chart(node, { title: "Loss, nats per token", axis: ahead ? { ...axis, high: ahead.high } : axis, format: VALUE.loss, log: true, height: 360, stages, growths, flags,
+    bands: ahead ? [ahead.band] : [],
+    lines: [line(x, run.series.loss.raw, { name: "raw", key: "train", faint: true }), line(x, run.series.loss.smooth, { name: "train", key: "train" }), ...valid, ...(ahead ? [ahead.line] : [])] });
   node.append(el("p", { class: "note muted" }, el("span", { class: "sign up" }, "growth (its certificate on hover)"), run.resumes.length ? el("span", { class: "sign resume" }, "resume") : "",
-    run.skipped.length ? el("span", { class: "sign skip" }, "skipped step") : "", "Faint: every step; bold: moving average. FLOPs are the model's: no recomputation, attention not halved for causality."));
+    run.skipped.length ? el("span", { class: "sign skip" }, "skipped step") : "", ahead ? el("span", {}, "Dashed: the forecast of the training loss to the end of the stage, with its 90 % band.") : "", "Faint: every step; bold: moving average. FLOPs are the model's: no recomputation, attention not halved for causality."));
 }
 
 function smallChart(node, run, axis, key, title, format, log) {
