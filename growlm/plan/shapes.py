@@ -13,7 +13,7 @@ from growlm.model.parameters import n_parameters
 from growlm.recipe.shape import ModelConfig
 
 QUERIES_PER_KV = 4
-DEPTHS = (128, 104, 84)
+DEPTHS = (128, 112, 98, 84)
 """d_model / n_layers: Llama 7B and 13B have 128, Llama 65B 102, 1B models about 90."""
 
 

@@ -1,0 +1,103 @@
+"""`growlm plan` without a recipe: the growth schedule for a budget, and its recipe."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from growlm.errors import DiskError, RecipeError
+
+if TYPE_CHECKING:
+    from growlm.plan.growth_answer import Answer
+    from growlm.plan.machines import Machines
+    from growlm.plan.run_plan import Setting
+
+
+def search_schedule(
+    setting: Setting,
+    machines: Machines,
+    *,
+    days: str | None = None,
+    money: str | None = None,
+    gpu_hours: str | None = None,
+    tokens: str | None = None,
+    min_params: str | None = None,
+    max_params: str | None = None,
+    tokens_stock: str | None = None,
+    max_stages: int = 3,
+    max_growth: float = 4.0,
+    seq_len: int = 2048,
+    vocab_size: int = 65_536,
+    pilots: list[Path] | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    picture: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Search, print, and write the recipe and the picture that are asked for. Raises RecipeError."""
+    from growlm.plan.growth_answer import answer
+    from growlm.plan.growth_request import Budget, request
+    from growlm.plan.quantities import parse_amount, parse_seconds
+
+    def amount(text: str | None, where: str, example: str) -> float | None:
+        return None if text is None else parse_amount(text, where, example)
+
+    budget = Budget(
+        seconds=None if days is None else parse_seconds(days),
+        money=amount(money, "--money", "3360"),
+        gpu_hours=amount(gpu_hours, "--gpu-hours", "1344"),
+        tokens=amount(tokens, "--tokens", "300B"),
+    )
+    asked = request(
+        setting,
+        budget,
+        min_params=amount(min_params, "--min-params", "3B") or 0.0,
+        max_params=amount(max_params, "--max-params", "13B") or math.inf,
+        tokens_stock=amount(tokens_stock, "--tokens-stock", "1T") or math.inf,
+        max_stages=max_stages,
+        max_growth=max_growth,
+        seq_len=seq_len,
+        vocab_size=vocab_size,
+    )
+    found = answer(asked)
+    written = _write_recipes(found, out, force=force) if out else []
+    if as_json:
+        from growlm.plan.growth_json import answer_json
+
+        typer.echo(json.dumps(answer_json(found) | {"recipes": written}, allow_nan=False, indent=2))
+        return
+    from growlm.cli.plan_search_text import print_answer
+
+    print_answer(found, machines.currency)
+    for path in written:
+        typer.echo(f"wrote {path}; next: growlm train {path} --dry-run --ranks {setting.n_gpus}")
+
+
+def _write_recipes(found: Answer, out: Path, *, force: bool) -> list[str]:
+    """The recipe of the schedule, and those of the pilot if there is one, beside it."""
+    from growlm.plan.schedule_recipe import recipe_texts
+
+    texts = recipe_texts(found, out.stem)
+    paths = [out, *(out.with_name(f"{name}.toml") for name in list(texts)[1:])]
+    for path in paths:
+        if path.exists() and not force:
+            raise RecipeError(
+                "the recipe exists already", where=str(path), fix="write to another path, or add --force"
+            )
+    for path, text in zip(paths, texts.values(), strict=True):
+        _write(path, text)
+    return [str(path) for path in paths]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DiskError(
+            f"the file cannot be written: {error.strerror}", where=str(path), fix="name another path"
+        ) from error

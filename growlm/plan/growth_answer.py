@@ -1,0 +1,120 @@
+"""Everything that a search says: schedules, verdict, speed-ups, what it depends on, more and less money."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from growlm.plan.growth_request import Request, with_seconds
+from growlm.plan.growth_search import Found, Schedule, search
+from growlm.plan.growth_theory import SpeedUps, speed_ups
+from growlm.plan.pilot_plan import Pilot, plan_pilot
+from growlm.plan.rungs import Rung
+from growlm.plan.sensitivity import Bar, sensitivity
+from growlm.plan.ticks import count
+from growlm.plan.verdict import Verdict, seconds_to, verdict
+
+BUDGETS = (0.125, 0.25, 0.5, 1.0, 2.0)
+"""Multiples of the budget that are shown."""
+
+RELIABLE_GROWTH = 2.0
+"""The factor up to which growth is found to help most reliably (2605.13405)."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a multiple of the budget buys."""
+
+    budget: float
+    static: Schedule
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`schedule` is what to train by the verdict; `free` the best single size whatever its size.
+
+    `speed_ups`: by law, at the pessimistic and the optimistic end, in time.
+    """
+
+    asked: Request
+    rungs: Sequence[Rung]
+    found: Found
+    verdict: Verdict
+    schedule: Schedule
+    free: Schedule
+    speed_ups: dict[str, tuple[SpeedUps, SpeedUps]]
+    bars: list[Bar]
+    points: list[Point]
+    pilot: Pilot | None
+    warnings: list[str]
+
+
+def answer(asked: Request, *, measured: bool = False) -> Answer:
+    """The search for a request, and everything around it. Raises RecipeError if nothing fits."""
+    rungs = asked.rungs()
+    found = search(rungs, asked.goal, asked.belief)
+    said = verdict(found, rungs, asked.goal, measured=measured)
+    schedule = found.static if said.kind == "do not grow" else found.safe
+    alone = replace(asked.goal, min_params=0.0, max_params=float("inf"), max_stages=1)
+    free = search(rungs, alone, asked.belief).static
+    grown = schedule if len(schedule.rungs) > 1 else found.hopeful
+    pilot = plan_pilot(grown, asked, rungs) if said.kind == "run a pilot first" else None
+    return Answer(
+        asked=asked,
+        rungs=rungs,
+        found=found,
+        verdict=said,
+        schedule=schedule,
+        free=free,
+        speed_ups={law: _speed_ups(schedule, rungs, asked, law) for law in asked.belief.laws},
+        bars=sensitivity(schedule, rungs, asked.goal),
+        points=_points(asked, rungs),
+        pilot=pilot,
+        warnings=_warnings(schedule, free, asked),
+    )
+
+
+def _speed_ups(
+    schedule: Schedule, rungs: Sequence[Rung], asked: Request, law: str
+) -> tuple[SpeedUps, SpeedUps]:
+    """In time; the compute-optimal size is the best of the rungs, of any size."""
+    known, found = asked.belief.laws[law], []
+    anything = replace(asked.goal, min_params=0.0, max_params=float("inf"), tokens_stock=float("inf"))
+    for rho in asked.belief.rho:
+        best = seconds_to(schedule.loss(law, rho), rungs, anything, known)
+        ups = speed_ups(known, schedule.legs(), rho)
+        busy = sum(leg.tokens * leg.per_token for leg in schedule.legs()) / schedule.seconds
+        found.append(SpeedUps(ups.equal_tokens * busy, ups.equal_loss * busy, best / schedule.seconds))
+    return found[0], found[1]
+
+
+def _points(asked: Request, rungs: Sequence[Rung]) -> list[Point]:
+    points = []
+    for budget in BUDGETS:
+        goal = with_seconds(asked, asked.goal.seconds * budget).goal
+        found = search(rungs, goal, asked.belief)
+        points.append(Point(budget, found.static, found.safe))
+    return points
+
+
+def _warnings(schedule: Schedule, free: Schedule, asked: Request) -> list[str]:
+    """What the reader should know before believing the rest."""
+    said = []
+    for small, large in zip(schedule.rungs[:-1], schedule.rungs[1:], strict=True):
+        if large.params > RELIABLE_GROWTH * small.params:
+            said.append(
+                f"growing {count(small.params)} to {count(large.params)} is a factor of "
+                f"{large.params / small.params:.1f}: 2605.13405 finds gains reliable up to 2"
+            )
+    low = max(pessimistic for pessimistic, _ in schedule.losses.values())
+    if free.rungs[0].params < asked.goal.min_params:
+        best = max(pessimistic for pessimistic, _ in free.losses.values())
+        said.append(
+            f"if the size is not needed: {count(free.rungs[0].params)} alone on the same budget is predicted "
+            f"at {best:.3f}, this plan at {low:.3f} or lower"
+        )
+    per_parameter = sum(schedule.tokens) / schedule.rungs[-1].params
+    if per_parameter < 5:
+        said.append(f"only {per_parameter:.1f} tokens per parameter: the laws were fitted to 5 and more")
+    return said

@@ -1,0 +1,78 @@
+"""The small experiment that decides whether to grow: two runs at a hundredth of the budget each. No torch.
+
+One grows as the plan does in its last growth, by the same factor; the other trains the larger size alone,
+for as long. What the growth carried over (rho) is read from their records (pilot_reading.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from growlm.plan.growth_request import Request
+from growlm.plan.growth_search import Belief, Schedule, search
+from growlm.plan.rungs import Rung, rungs_between
+from growlm.plan.verdict import PAYS, gain
+
+SHARE = 0.01
+"""Of the budget, for each of the two runs."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Two runs and what decides: growing pays if rho is at least `needs` (None: at no rho up to 1)."""
+
+    grown: Schedule
+    alone: Schedule
+    seconds: float
+    needs: float | None
+
+
+def plan_pilot(schedule: Schedule, asked: Request, rungs: Sequence[Rung]) -> Pilot | None:
+    """The pilot of a schedule that grows; None if no size is small enough for it."""
+    seconds = asked.goal.seconds * SHARE
+    ratio = sum(schedule.tokens) / schedule.rungs[-1].params
+    factor = schedule.rungs[-1].params / schedule.rungs[-2].params
+    sizes = rungs_between(
+        1e6, schedule.rungs[-1].params, asked.setting, asked.work, vocab_size=asked.vocab_size,
+        head_dim=min(64, asked.head_dim),
+    )  # fmt: skip
+    large = max(
+        (r for r in sizes if ratio * r.params <= seconds * r.tokens_per_second),
+        key=lambda r: r.params,
+        default=None,
+    )
+    if large is None:
+        return None
+    small = min(sizes, key=lambda r: abs(r.params * factor - large.params))
+    if small.params >= large.params:
+        return None
+    times = [n / r.tokens_per_second for n, r in zip(schedule.tokens, schedule.rungs, strict=True)]
+    first = seconds * sum(times[:-1]) / sum(times)
+    tokens = first * small.tokens_per_second, (seconds - first) * large.tokens_per_second
+    belief = schedule.belief
+    grown = Schedule((small, large), tokens, seconds, schedule.idle_tokens, belief)
+    alone = Schedule((large,), (seconds * large.tokens_per_second,), seconds, schedule.idle_tokens, belief)
+    return Pilot(grown, alone, 2 * seconds, needed_rho(asked, rungs))
+
+
+def needed_rho(asked: Request, rungs: Sequence[Rung]) -> float | None:
+    """The least share of the way from pessimistic to optimistic at which growing pays by every law."""
+    low, high = 0.0, 1.0
+    if _least_gain(asked, rungs, high) < PAYS:
+        return None
+    for _ in range(6):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _least_gain(asked, rungs, middle) >= PAYS else (middle, high)
+    return high
+
+
+def _least_gain(asked: Request, rungs: Sequence[Rung], rho: float) -> float:
+    belief = Belief(asked.belief.laws, (rho, rho))
+    best = search(rungs, asked.goal, belief).hopeful
+    return min(gain(best, rungs, asked.goal, law, rho) for law in belief.laws)
+
+
+def pilot_request(asked: Request, rung: Rung) -> Request:
+    """The request with the pilot's heads, for its recipes."""
+    return replace(asked, head_dim=rung.config.head_dim)
