@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
 from growlm.errors import RecipeError
 
@@ -92,7 +92,7 @@ class _File(BaseModel):
     currency: str
     pue: float = Field(ge=1)
     grid: str
-    grids: dict[str, float]
+    grids: dict[str, NonNegativeFloat]
     gpus: dict[str, _GpuTable]
 
 
