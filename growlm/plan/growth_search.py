@@ -33,7 +33,7 @@ DISK = 1e9
 RESTART = 600.0
 """Seconds to certify a growth and start the next stage, assumed."""
 
-PARTS = {1: 1, 2: 40, 3: 20, 4: 12}
+PARTS = {1: 1, 2: 32, 3: 16, 4: 10}
 """In how many equal parts the time is cut, by the number of stages, before refinement."""
 
 REFINED = 12
@@ -112,9 +112,7 @@ Wish = Callable[[Array, Array], Array]
 
 def search(rungs: Sequence[Rung], goal: Goal, belief: Belief) -> Found:
     """The best schedules over these sizes. Raises RecipeError if none of them can be the last one."""
-    grids = [_Grid.of(rungs, goal, stages) for stages in range(1, goal.max_stages + 1)]
-    grids = [grid for grid in grids if grid.ladders.size]
-    tried = [(grid, *grid.losses(belief)) for grid in grids]
+    tried = _tried(rungs, goal, belief)
     static = _best(tried[:1], belief, lambda low, _: low.mean(axis=0))
     if static is None:
         raise RecipeError(
@@ -129,11 +127,26 @@ def search(rungs: Sequence[Rung], goal: Goal, belief: Belief) -> Found:
         return np.where(worse, np.inf, (low + high).mean(axis=0))
 
     best = _best(tried, belief, safe) or static
-    hopeful = _best(tried, belief, lambda _, high: high.mean(axis=0)) or static
+    hopeful = _best(tried, belief, _optimistic) or static
     alone, low, high = tried[0]
     same = [k for k, ladder in enumerate(alone.ladders) if rungs[ladder[0]] is best.rungs[-1]]
     target = _best([(alone.some(same), low[:, same], high[:, same])], belief, lambda low, _: low.mean(axis=0))
     return Found(static, target or static, best, hopeful)
+
+
+def best_at(rungs: Sequence[Rung], goal: Goal, belief: Belief) -> Schedule | None:
+    """The best schedule at the optimistic end alone; None if nothing fits."""
+    return _best(_tried(rungs, goal, belief), belief, _optimistic)
+
+
+def _optimistic(_: Array, high: Array) -> Array:
+    return high.mean(axis=0)
+
+
+def _tried(rungs: Sequence[Rung], goal: Goal, belief: Belief) -> list[tuple[_Grid, Array, Array]]:
+    """Every grid with its losses; the first is of single sizes."""
+    grids = [_Grid.of(rungs, goal, stages) for stages in range(1, goal.max_stages + 1)]
+    return [(grid, *grid.losses(belief)) for grid in grids if grid.ladders.size]
 
 
 @dataclass(frozen=True)
@@ -192,11 +205,13 @@ class _Grid:
     def losses(self, belief: Belief) -> tuple[Array, Array]:
         """Final losses at the pessimistic and the optimistic end, each (laws, M, P)."""
         params, tokens = self.column("params"), self.tokens()
-        ends = [
-            [_final(law, params, tokens, self.goal.idle_tokens, rho) for law in belief.laws.values()]
-            for rho in belief.rho
-        ]
-        return np.array(ends[0]), np.array(ends[1])
+        ends = {
+            rho: np.array(
+                [_final(law, params, tokens, self.goal.idle_tokens, rho) for law in belief.laws.values()]
+            )
+            for rho in set(belief.rho)
+        }
+        return ends[belief.rho[0]], ends[belief.rho[1]]
 
     def schedule(self, m: int, p: int, belief: Belief) -> Schedule:
         """One of them."""
@@ -230,7 +245,8 @@ def _final(law: Chinchilla, params: Array, tokens: Array, idle: float, rho: floa
     for k in range(1, tokens.shape[-1]):
         above = size[..., k - 1] + law.B * at**-law.beta - size[..., k]
         pessimistic = (law.B / above) ** (1 / law.beta)
-        at = pessimistic ** (1 - rho) * at**rho + tokens[..., k] - idle
+        mixed = pessimistic if rho == 0 else at if rho == 1 else pessimistic ** (1 - rho) * at**rho
+        at = mixed + tokens[..., k] - idle
     return size[..., -1] + law.B * at**-law.beta
 
 

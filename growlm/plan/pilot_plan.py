@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from growlm.plan.growth_request import Request
-from growlm.plan.growth_search import Belief, Schedule, search
+from growlm.plan.growth_search import Belief, Schedule, best_at
 from growlm.plan.rungs import Rung, rungs_between
 from growlm.plan.verdict import PAYS, gain
 
@@ -61,7 +61,7 @@ def needed_rho(asked: Request, rungs: Sequence[Rung]) -> float | None:
     low, high = 0.0, 1.0
     if _least_gain(asked, rungs, high) < PAYS:
         return None
-    for _ in range(6):
+    for _ in range(5):
         middle = (low + high) / 2
         low, high = (low, middle) if _least_gain(asked, rungs, middle) >= PAYS else (middle, high)
     return high
@@ -69,8 +69,8 @@ def needed_rho(asked: Request, rungs: Sequence[Rung]) -> float | None:
 
 def _least_gain(asked: Request, rungs: Sequence[Rung], rho: float) -> float:
     belief = Belief(asked.belief.laws, (rho, rho))
-    best = search(rungs, asked.goal, belief).hopeful
-    return min(gain(best, rungs, asked.goal, law, rho) for law in belief.laws)
+    best = best_at(rungs, asked.goal, belief)
+    return 0.0 if best is None else min(gain(best, rungs, asked.goal, law, rho) for law in belief.laws)
 
 
 def pilot_request(asked: Request, rung: Rung) -> Request:

@@ -7,6 +7,7 @@ it in units of 256, and depth such that d_model / n_layers is between 64 and 136
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from growlm.model.parameters import n_parameters
@@ -16,17 +17,23 @@ QUERIES_PER_KV = 4
 DEPTHS = (128, 112, 98, 84)
 """d_model / n_layers: Llama 7B and 13B have 128, Llama 65B 102, 1B models about 90."""
 
+APART = 1.07
+"""Least ratio of neighbouring sizes, about."""
+
 
 def ladder(low: float, high: float, *, vocab_size: int, head_dim: int) -> list[ModelConfig]:
-    """All shapes of `low` to `high` parameters, embedding included, by size."""
-    found = {}
+    """Shapes of `low` to `high` parameters, embedding included, by size: of those nearly as large, one."""
+    found: dict[int, tuple[int, ModelConfig]] = {}
     unit = head_dim * QUERIES_PER_KV
     for d_model in range(unit, 64 * unit + 1, unit):
         sizes = {n_parameters(config): config for config in _of_width(d_model, vocab_size, head_dim)}
-        found |= {size: config for size, config in sizes.items() if low <= size <= high}
+        for size, config in sizes.items():
+            if low <= size <= high:
+                place = int(math.log(size) / math.log(APART))
+                found[place] = min(found.get(place, (size, config)), (size, config), key=lambda item: item[0])
         if min(sizes) > high:
             break
-    return [found[size] for size in sorted(found)]
+    return [config for _, (_, config) in sorted(found.items(), key=lambda item: item[0])]
 
 
 def fits_into(small: ModelConfig, large: ModelConfig) -> bool:
