@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from growlm.recipe.schema import Recipe
 
 
+SEARCH = "Without a recipe: search a growth schedule for a budget"
+
+
 def plan(
     recipe: Annotated[
         Path | None, typer.Argument(help="Recipe file, or the name of a preset; none to search a schedule.")
@@ -43,13 +46,88 @@ def plan(
         bool, typer.Option("--layouts", help="Also list every layout that fits, and why others do not.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    days: Annotated[
+        str | None,
+        typer.Option(metavar="14", help="Time to plan for: 14, 2 weeks, 36h.", rich_help_panel=SEARCH),
+    ] = None,
+    money: Annotated[
+        str | None, typer.Option(metavar="3360", help="Money to plan for.", rich_help_panel=SEARCH)
+    ] = None,
+    gpu_hours: Annotated[
+        str | None, typer.Option(metavar="1344", help="GPU-hours to plan for.", rich_help_panel=SEARCH)
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="300B",
+            help="Plan for what one model of --min-params costs on these tokens.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    min_params: Annotated[
+        str | None, typer.Option(metavar="3B", help="Smallest size wanted.", rich_help_panel=SEARCH)
+    ] = None,
+    max_params: Annotated[
+        str | None, typer.Option(metavar="13B", help="Largest size wanted.", rich_help_panel=SEARCH)
+    ] = None,
+    tokens_stock: Annotated[
+        str | None, typer.Option(metavar="1T", help="Tokens that there are.", rich_help_panel=SEARCH)
+    ] = None,
+    max_stages: Annotated[int, typer.Option(min=1, max=4, help="Most stages.", rich_help_panel=SEARCH)] = 3,
+    max_growth: Annotated[
+        float, typer.Option(min=1.2, max=64, help="Largest factor of one growth.", rich_help_panel=SEARCH)
+    ] = 4.0,
+    seq_len: Annotated[int, typer.Option(min=2, help="Context length.", rich_help_panel=SEARCH)] = 2048,
+    vocab_size: Annotated[
+        int, typer.Option(min=2, help="Rows of the embedding.", rich_help_panel=SEARCH)
+    ] = 65_536,
+    pilot: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A finished run that grew, and with a second --pilot one of its last size alone.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Write the schedule as a recipe.", rich_help_panel=SEARCH),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite what exists.", rich_help_panel=SEARCH)
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw size over tokens: the area is the cost.")
+    ] = None,
 ) -> None:
     """Say what a recipe needs and costs before it starts: layout, memory, time, money, energy."""
     from growlm.plan.machines import load_machines
 
     table = load_machines(machines)
     if recipe is None:
-        raise RecipeError("there is nothing to plan", fix="growlm plan RECIPE --gpus 4xh100")
+        from growlm.cli.plan_search import search_schedule
+
+        search_schedule(
+            _devices(table, gpus, mfu, goodput, price, grid),
+            table,
+            days=days,
+            money=money,
+            gpu_hours=gpu_hours,
+            tokens=tokens,
+            min_params=min_params,
+            max_params=max_params,
+            tokens_stock=tokens_stock,
+            max_stages=max_stages,
+            max_growth=max_growth,
+            seq_len=seq_len,
+            vocab_size=vocab_size,
+            pilots=pilot or [],
+            out=out,
+            force=force,
+            picture=picture,
+            as_json=as_json,
+        )
+        return
     from growlm.cli.plan_text import print_plan
     from growlm.plan.ranking import rank_layouts
     from growlm.plan.run_plan import plan_recipe
@@ -63,6 +141,39 @@ def plan(
         stages = range(len(loaded.stages))
         ranked = [rank_layouts(loaded, stage, setting.n_gpus, setting.gpu) for stage in stages]
     print_plan(planned, table, ranked, as_json=as_json)
+
+
+def _devices(
+    machines: Machines,
+    gpus: str | None,
+    mfu: str | None,
+    goodput: float | None,
+    price: float | None,
+    grid: str | None,
+) -> Setting:
+    """The devices and rates of a search. Raises RecipeError."""
+    from growlm.plan.cost import GOODPUT
+    from growlm.plan.machines import parse_gpus
+    from growlm.plan.run_plan import Setting
+
+    if gpus is None:
+        raise RecipeError(
+            "there is nothing to plan",
+            fix="growlm plan RECIPE --gpus 4xh100, or for a budget "
+            "growlm plan --gpus 4xh100 --days 14 --price 2.5 --min-params 3B --out my.toml",
+        )
+    count, gpu = parse_gpus(gpus, machines)
+    rates = _numbers(mfu, "--mfu") if mfu else ()
+    if len(rates) > 1:
+        raise RecipeError("a search takes one MFU for all sizes", where="--mfu", fix="--mfu 0.45")
+    return Setting(
+        gpu=gpu,
+        n_gpus=count or 1,
+        mfu=rates,
+        goodput=goodput or GOODPUT,
+        price_per_hour=price,
+        grid=grid,
+    )
 
 
 def _setting(
