@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -187,27 +188,20 @@ def _setting(
     grid: str | None,
 ) -> Setting:
     """The devices and rates of a plan; what is left out is the recipe's, or usual. Raises RecipeError."""
-    from growlm.plan.auto import ranks_of
-    from growlm.plan.cost import GOODPUT
-    from growlm.plan.machines import parse_gpus
     from growlm.plan.measured import measured_mfu
-    from growlm.plan.run_plan import Setting
+    from growlm.plan.run_plan import setting_of
 
-    count, gpu = parse_gpus(gpus or ("cpu" if recipe.train.device == "cpu" else "h100"), machines)
-    count = count or ranks_of(recipe) or 1
     if mfu and measured:
         raise RecipeError("--mfu and --measured say the same thing twice", fix="give one of them")
     rates = _numbers(mfu, "--mfu") if mfu else ()
-    if measured is not None:
-        from growlm.train.record import RECORD_NAME, RecordReader
+    setting = setting_of(recipe, machines, gpus, mfu=rates, goodput=goodput, price_per_hour=price, grid=grid)
+    if measured is None:
+        return setting
+    from growlm.train.record import RECORD_NAME, RecordReader
 
-        records = RecordReader(measured / RECORD_NAME).read()
-        rates = measured_mfu(records, gpu, [stage.name for stage in recipe.stages])
-    if price is None and recipe.budget.price_per_hour is not None:
-        price = recipe.budget.price_per_hour / count
-    return Setting(
-        gpu=gpu, n_gpus=count, mfu=rates, goodput=goodput or GOODPUT, price_per_hour=price, grid=grid
-    )
+    records = RecordReader(measured / RECORD_NAME).read()
+    names = [stage.name for stage in recipe.stages]
+    return replace(setting, mfu=measured_mfu(records, setting.gpu, names))
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from growlm.errors import RecipeError
 from growlm.model.parameters import n_parameters
 from growlm.plan.activations import Work
-from growlm.plan.auto import choose_layout
+from growlm.plan.auto import choose_layout, ranks_of
 from growlm.plan.cost import GOODPUT, Cost, cost_of
 from growlm.plan.flops import causal_flops_per_token, executed_flops_per_token, flops_per_token
 from growlm.plan.footprint import Footprint, most_loaded
 from growlm.plan.layout import Layout
-from growlm.plan.machines import Gpu, Machines
+from growlm.plan.machines import Gpu, Machines, parse_gpus
 from growlm.plan.paper_flops import Shape
 from growlm.plan.ranking import Ranked, best_layout
 from growlm.plan.step_time import StepTime, step_time
@@ -82,13 +82,44 @@ class RunPlan:
     static: Cost
 
 
+def setting_of(
+    recipe: Recipe,
+    machines: Machines,
+    gpus: str | None = None,
+    *,
+    mfu: tuple[float, ...] = (),
+    goodput: float | None = None,
+    price_per_hour: float | None = None,
+    grid: str | None = None,
+) -> Setting:
+    """Where a recipe runs: on `gpus` (`4xh100`, or `h100` for as many as its layouts need), or on one device
+    of the kind that it names. A price that is not given is the recipe's, of all machines. Raises RecipeError.
+    """
+    count, gpu = parse_gpus(gpus or ("cpu" if recipe.train.device == "cpu" else "h100"), machines)
+    count = count or ranks_of(recipe) or 1
+    if price_per_hour is None and recipe.budget.price_per_hour is not None:
+        price_per_hour = recipe.budget.price_per_hour / count
+    return Setting(
+        gpu=gpu,
+        n_gpus=count,
+        mfu=mfu,
+        goodput=goodput or GOODPUT,
+        price_per_hour=price_per_hour,
+        grid=grid,
+    )
+
+
 def plan_recipe(recipe: Recipe, machines: Machines, setting: Setting) -> RunPlan:
     """Plan every stage of a recipe. Raises RecipeError if one cannot be laid out."""
     if len(setting.mfu) not in (0, 1, len(recipe.stages)):
         raise RecipeError(
             f"{len(setting.mfu)} MFUs for {len(recipe.stages)} stages", fix="give one, or one for each stage"
         )
-    stages = [_plan_stage(recipe, index, machines, setting) for index in range(len(recipe.stages))]
+    memory, per_node = setting.gpu.memory_bytes, setting.gpu.per_node
+    stages = []
+    for index in range(len(recipe.stages)):
+        layout = choose_layout(recipe, index, setting.n_gpus, memory_bytes=memory, per_node=per_node)
+        stages.append(plan_stage(recipe, index, layout, machines, setting))
     last, tokens = len(stages) - 1, sum(stage.tokens for stage in stages)
     each = flops_per_token(recipe.model_config_of(last), recipe.stages[last].seq_len)
     return RunPlan(
@@ -101,11 +132,9 @@ def plan_recipe(recipe: Recipe, machines: Machines, setting: Setting) -> RunPlan
     )
 
 
-def _plan_stage(recipe: Recipe, index: int, machines: Machines, setting: Setting) -> StagePlan:
+def plan_stage(recipe: Recipe, index: int, layout: Layout, machines: Machines, setting: Setting) -> StagePlan:
+    """Plan one stage in a layout."""
     stage, config, work = recipe.stages[index], recipe.model_config_of(index), Work.of(recipe, index)
-    layout = choose_layout(
-        recipe, index, setting.n_gpus, memory_bytes=setting.gpu.memory_bytes, per_node=setting.gpu.per_node
-    )
     given = setting.mfu[index if len(setting.mfu) > 1 else 0] if setting.mfu else None
     step = step_time(config, layout, work, setting.gpu, mfu=given)
     tokens = stage.steps * stage.tokens_per_step
