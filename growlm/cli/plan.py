@@ -130,6 +130,7 @@ def plan(
         )
         return
     from growlm.cli.plan_text import print_plan
+    from growlm.plan.economics import economics
     from growlm.plan.ranking import rank_layouts
     from growlm.plan.run_plan import plan_recipe
     from growlm.recipe.load import load_recipe
@@ -141,7 +142,7 @@ def plan(
     if layouts:
         stages = range(len(loaded.stages))
         ranked = [rank_layouts(loaded, stage, setting.n_gpus, setting.gpu) for stage in stages]
-    print_plan(planned, table, ranked, as_json=as_json)
+    print_plan(planned, table, ranked, economics(planned), as_json=as_json)
 
 
 def _devices(
