@@ -11,10 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from growlm.cli.amounts import amount, cost_cells, cost_text, span
+from growlm.cli.plan_growth_text import print_growth
 from growlm.train.console import count
 
 if TYPE_CHECKING:
-    from growlm.plan.cost import Cost
+    from growlm.plan.economics import Economics
     from growlm.plan.layout import Layout
     from growlm.plan.machines import Machines
     from growlm.plan.ranking import Ranking
@@ -27,11 +29,14 @@ SHOWN = 10
 """Layouts listed of a stage."""
 
 
-def print_plan(plan: RunPlan, machines: Machines, layouts: list[Ranking], *, as_json: bool) -> None:
-    """The plan as text, or as JSON; `layouts`: of every stage, if they are asked for."""
+def print_plan(
+    plan: RunPlan, machines: Machines, layouts: list[Ranking], growth: list[Economics], *, as_json: bool
+) -> None:
+    """The plan as text, or as JSON; `layouts`: of every stage, if they are asked for; `growth`: by law."""
     if as_json:
         found = asdict(plan) | {"prices_as_of": machines.prices_as_of, "currency": machines.currency}
         found |= {"layouts": [asdict(ranking) for ranking in layouts]} if layouts else {}
+        found |= {"growth": [asdict(e) for e in growth]} if growth else {}
         typer.echo(json.dumps(found, indent=2))
         return
     console = Console(highlight=False, soft_wrap=True, width=WIDTH)
@@ -40,6 +45,8 @@ def print_plan(plan: RunPlan, machines: Machines, layouts: list[Ranking], *, as_
     console.print()
     for name, text in _facts(plan, machines):
         console.print(f"{name:<13} {text}")
+    if growth:
+        print_growth(console, growth, plan)
     for stage, ranking in zip(plan.stages, layouts, strict=False):
         console.print(
             f"\n{stage.name}: {len(ranking.fits)} layouts fit; the fastest of each split and ZeRO level:"
@@ -63,11 +70,13 @@ def _stages(plan: RunPlan, currency: str) -> Table:
     table = _table(("stage", "params", "tokens", *LAYOUT), right)
     for s in plan.stages:
         memory = f"{s.memory.total / 2**30:.1f}" + ("" if s.fits else " !")
-        step = [memory, _time(s.step.seconds), f"{s.step.mfu:.1%}"]
-        table.add_row(s.name, count(s.parameters), count(s.tokens), *_layout(s.layout), *step, *_cost(s.cost))
+        step = [memory, span(s.step.seconds), f"{s.step.mfu:.1%}"]
+        table.add_row(
+            s.name, count(s.parameters), count(s.tokens), *_layout(s.layout), *step, *cost_cells(s.cost)
+        )
     if len(plan.stages) > 1:
         tokens = count(sum(s.tokens for s in plan.stages))
-        table.add_row("all", "", tokens, *[""] * (len(LAYOUT) + 3), *_cost(plan.total))
+        table.add_row("all", "", tokens, *[""] * (len(LAYOUT) + 3), *cost_cells(plan.total))
     return table
 
 
@@ -104,8 +113,8 @@ def _facts(plan: RunPlan, machines: Machines) -> Iterator[tuple[str, str]]:
     )
     energy = f"{gpu.watts:g} W x PUE {machines.pue:g}"
     grid = f"{machines.intensity(setting.grid):g} g/kWh ({setting.grid or machines.grid})"
-    yield "energy", f"{_amount(plan.total.kwh)} kWh: GPU-hours x {energy}"
-    yield "carbon", f"{_amount(plan.total.co2_kg)} kg CO2e at {grid}"
+    yield "energy", f"{amount(plan.total.kwh)} kWh: GPU-hours x {energy}"
+    yield "carbon", f"{amount(plan.total.co2_kg)} kg CO2e at {grid}"
     if len(plan.stages) > 1:
         yield "from scratch", _static(plan, machines.currency)
     yield from _assumed(plan, machines)
@@ -113,13 +122,9 @@ def _facts(plan: RunPlan, machines: Machines) -> Iterator[tuple[str, str]]:
 
 def _static(plan: RunPlan, currency: str) -> str:
     """The last model on all tokens."""
-    time, hours, money = _cost(plan.static)
     ratio = plan.static.gpu_hours / plan.total.gpu_hours
-    size = count(plan.stages[-1].parameters)
-    cost = f"{time}, {hours} GPU-hours" + (f", {money} {currency}" if money != "-" else "")
-    return (
-        f"{size} on all the tokens: {cost}; growing is {ratio:.2f} x as fast at equal tokens, not equal loss"
-    )
+    size, cost = count(plan.stages[-1].parameters), cost_text(plan.static, currency)
+    return f"{size} on all the tokens: {cost}: {ratio:.2f} x as much, at equal tokens, not at equal loss"
 
 
 def _assumed(plan: RunPlan, machines: Machines) -> Iterator[tuple[str, str]]:
@@ -145,7 +150,7 @@ def _ranked(ranking: Ranking) -> Table:
     best = {(r.layout.tp, r.layout.pp, r.layout.zero): r for r in reversed(ranking.fits)}
     for r in sorted(best.values(), key=lambda r: r.step.seconds)[:SHOWN]:
         parts = (r.step.compute, r.step.recompute, r.step.communication, r.step.bubble)
-        step = [f"{r.memory / 2**30:.1f}", _time(r.step.seconds), f"{r.step.mfu:.1%}"]
+        step = [f"{r.memory / 2**30:.1f}", span(r.step.seconds), f"{r.step.mfu:.1%}"]
         table.add_row(*_layout(r.layout), *step, *(f"{part / r.step.seconds:.0%}" for part in parts))
     return table
 
@@ -166,19 +171,3 @@ def _scale(flops: float) -> tuple[float, str]:
     units = ((1e24, "yotta"), (1e21, "zetta"), (1e18, "exa"), (1e15, "peta"), (1e12, "tera"))
     size, name = next((unit for unit in units if flops >= unit[0]), (1e9, "giga"))
     return size, f"{name}FLOPs"
-
-
-def _time(seconds: float) -> str:
-    """21.50 days, 3.27 h, 12.1 min, 45 s, 3.2 ms."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.2f} {unit}"
-    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
-
-
-def _cost(cost: Cost) -> list[str]:
-    return [_time(cost.seconds), _amount(cost.gpu_hours), "-" if cost.money is None else _amount(cost.money)]
-
-
-def _amount(amount: float) -> str:
-    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"

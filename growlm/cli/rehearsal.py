@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
+
+from growlm.cli.amounts import cost_text
 
 if TYPE_CHECKING:
     from growlm.parallel.rehearsal import Rehearsal
     from growlm.recipe.schema import Recipe
 
 
-def dry_run(recipe: Recipe, ranks: int | None, memory: int | None, *, as_json: bool) -> None:
-    """Lay out every stage of a recipe, check it, and print what a rank of it has to do."""
+def dry_run(
+    recipe: Recipe, ranks: int | None, memory: int | None, gpus: str | None, *, as_json: bool
+) -> None:
+    """Lay out every stage of a recipe, check it, and print what a rank of it has to do, for how long and for
+    how much: the figures of `growlm plan`."""
     from growlm.parallel.rehearsal import rehearse
-    from growlm.plan.auto import ranks_of
+    from growlm.plan.cost import Cost
+    from growlm.plan.machines import load_machines
+    from growlm.plan.run_plan import plan_stage, setting_of
     from growlm.recipe.check import check_recipe
 
     check_recipe(recipe)
-    world = ranks or ranks_of(recipe) or 1
-    stages = []
+    machines = load_machines()
+    setting = setting_of(recipe, machines, gpus)
+    world = ranks or setting.n_gpus
+    setting = replace(setting, n_gpus=world)
+    if gpus and memory is None:
+        memory = setting.gpu.memory_bytes
+    stages, costs = [], []
     for index in range(len(recipe.stages)):
         stages.append(rehearse(recipe, index, world, memory))
+        planned = plan_stage(recipe, index, stages[-1].layout, machines, setting)
+        costs.append(planned.cost)
         if not as_json:
-            typer.echo(_text(stages[-1], memory))
+            typer.echo(_text(stages[-1], memory, cost_text(planned.cost, machines.currency)))
     if as_json:
-        typer.echo(json.dumps({"ranks": world, "stages": [asdict(stage) for stage in stages]}, indent=2))
+        found = [asdict(stage) | {"cost": asdict(cost)} for stage, cost in zip(stages, costs, strict=True)]
+        typer.echo(json.dumps({"ranks": world, "gpu": setting.gpu.name, "stages": found}, indent=2))
     else:
         typer.echo(f"{len(stages)} stages over {world} ranks: every shard has its planned shape")
+        total = cost_text(sum(costs, Cost()), machines.currency)
+        typer.echo(f"predicted for {world} x {setting.gpu.name}: {total}; growlm plan says how")
 
 
-def _text(r: Rehearsal, memory: int | None) -> str:
+def _text(r: Rehearsal, memory: int | None, cost: str) -> str:
     from growlm.checkpoint.disk import human_bytes
     from growlm.train.console import count
 
@@ -60,5 +77,6 @@ def _text(r: Rehearsal, memory: int | None) -> str:
     if layout.pp > 1:
         slowest = max(r.balance)
         rows.append(("pipeline", f"slowest stage {slowest:.2f} of the mean, bubble {r.bubble:.1%}"))
+    rows.append(("predicted", cost))
     rows.append(("checked", f"{r.ranks_built} ranks built without memory, the pieces of all ranks add up"))
     return "\n".join([f"stage {r.name}", *(f"  {name:<12}{value}" for name, value in rows), ""])

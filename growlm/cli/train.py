@@ -32,6 +32,10 @@ def train(
     memory: Annotated[
         str | None, typer.Option(metavar="80GB", help="--dry-run: memory of a rank, to choose layouts by.")
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(metavar="4xh100", help="--dry-run: devices, for ranks, memory, time and cost."),
+    ] = None,
 ) -> None:
     """Train a recipe. The same command continues a run that was stopped or killed."""
     from growlm.recipe.load import load_recipe
@@ -40,10 +44,10 @@ def train(
     if dry_run:
         from growlm.cli.rehearsal import dry_run as rehearse
 
-        rehearse(loaded, ranks, file_bytes(memory, "--memory") if memory else None, as_json=as_json)
+        rehearse(loaded, ranks, file_bytes(memory, "--memory") if memory else None, gpus, as_json=as_json)
         return
-    if ranks or memory:
-        given = "--ranks" if ranks else "--memory"
+    if ranks or memory or gpus:
+        given = "--ranks" if ranks else "--memory" if memory else "--gpus"
         raise RecipeError(f"{given} goes with --dry-run only", fix="torchrun or growlm launch start ranks")
 
     from growlm.train.malloc import use_tuned_malloc
