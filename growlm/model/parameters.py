@@ -26,7 +26,8 @@ class Parameter:
     `axes` name its dimensions, `shape` their sizes; `reads` is the axis it contracts over (None for
     lookups and vectors); `writes_residual`: its output is added to the residual stream; `key`: it makes the
     keys of attention; `layer` is None outside the blocks. The multipliers are relative to the recipe's
-    learning rate, weight decay and AdamW epsilon.
+    learning rate, weight decay and AdamW epsilon. `muon`: spectral norm of an update of Muon at learning
+    rate 1, of a hidden matrix; 0 for all others.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Parameter:
     lr_mult: float
     wd_mult: float
     eps_mult: float
+    muon: float
 
     @property
     def numel(self) -> int:
@@ -153,4 +155,18 @@ def _record(slot: Slot, layer: int | None, config: ModelConfig) -> Parameter:
         lr_mult=1 / m if hidden else 1.0,
         wd_mult=(m if hidden else 1.0) if matrix else 0.0,
         eps_mult=(1.0 if layer is None else config.residual_mult) / growth.get(written, 1.0),
+        muon=_muon_norm((sizes[slot.axes[0]], sizes[slot.axes[1]]), growth.get(written, 1.0), m)
+        if hidden
+        else 0,
     )
+
+
+def _muon_norm(shape: tuple[int, int], written: float, read: float) -> float:
+    """Spectral norm of Muon's update of a matrix (out, in), whose axes are `written` and `read` times their
+    base sizes.
+
+    At the base 0.2 sqrt(max(out, in)): a root mean square of about 0.2, as AdamW's is, so that one learning
+    rate serves both (2502.16982, equation 4). From there in proportion to sqrt(out / in), which keeps the
+    change of activations the same at every width (spectral condition, 2310.17813).
+    """
+    return 0.2 * math.sqrt(max(shape[0] / written, shape[1] / read) * written / read)

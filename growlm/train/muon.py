@@ -6,8 +6,6 @@ second is of the whole matrix.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -27,18 +25,9 @@ def nesterov(gradient: Tensor, momentum: Tensor, decay: float, skip: Tensor | No
     return gradient.lerp(momentum, decay)
 
 
-def orthogonal_update(direction: Tensor) -> Tensor:
-    """The update of a whole matrix (out, in), to be multiplied by minus the learning rate.
-
-    The direction orthogonalised, times 0.2 sqrt(max(out, in)): its root mean square is about 0.2, as
-    AdamW's is, so that one learning rate serves both (2502.16982, equation 4). No bias correction: the
-    length of the momentum does not matter.
-    """
-    return orthogonalized(direction).mul_(0.2 * math.sqrt(max(direction.shape)))
-
-
 def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix with the singular vectors of `matrix` and singular values near 1, by Newton and Schulz.
+    """A matrix (out, in) with the singular vectors of `matrix` and singular values near 1, by Newton and
+    Schulz. No bias correction: the length of the momentum does not matter.
 
     In bf16 on a GPU, where that is many times faster and enough; on a CPU in the matrix's own precision.
     """

@@ -6,10 +6,9 @@ element is the number of updates since its row, its column or its block was born
 tensor with parts of different age is stepped part by part, by the same fused kernel, until the bias
 corrections of all parts are 1 to double precision; from then on it is whole again.
 
-Under Muon the matrices of the blocks have a momentum in place of the two moments and need no clock. A
-matrix of k times the width has sqrt(k) times the spectral norm in its update, where AdamW's has k times:
-its learning rate and weight decay take the square root of the table's multipliers. So a model cloned under
-muP trains on exactly as before with Muon too (tests/growth/test_mup.py).
+Under Muon the matrices of the blocks have a momentum in place of the two moments and need no clock. The
+table says how large an update is; learning rate and weight decay need no multiplier then, and a model cloned
+under muP trains on exactly as before with Muon too (tests/growth/test_mup.py).
 
 The tensors are a rank's pieces of the parameters, whole in one process. Nothing here waits for the device:
 whether a step is skipped is a tensor, because to read it the host would have to let the GPU run dry, and
@@ -34,7 +33,7 @@ from growlm.model.parameters import Parameter, axis_sizes, parameter_table
 from growlm.plan.pieces import Piece
 from growlm.recipe.schema import OptimTable
 from growlm.recipe.shape import ModelConfig
-from growlm.train.muon import nesterov, orthogonal_update
+from growlm.train.muon import nesterov, orthogonalized
 
 Births = dict[str, list[list[int]]]
 Gather = Callable[[str, Tensor], Tensor]
@@ -202,12 +201,12 @@ class Optimizer:
         weight, p = self.parameters[name], self.table[name]
         direction = nesterov(gradient, self.exp_avg[name], self.settings.momentum, skip)
         whole = self.gather(name, direction) if self.gather else direction
-        change = orthogonal_update(whole)[self.pieces[name].slices]
-        decay = self.settings.weight_decay * math.sqrt(p.wd_mult) ** self.settings.wd_width_exp
+        change = orthogonalized(whole)[self.pieces[name].slices]
+        decay = self.settings.weight_decay * p.wd_mult ** (self.settings.wd_width_exp - 1)
         for part in self.parts[name] if rewarm else [Part(0)]:
-            rate = lr * math.sqrt(p.lr_mult) * (rewarm or {}).get(part.birth, 1.0)
+            rate = lr * (rewarm or {}).get(part.birth, 1.0)
             old = weight[part.place]
-            new = (old * (1 - rate * decay)).sub_(change[part.place], alpha=rate)
+            new = (old * (1 - rate * decay)).sub_(change[part.place], alpha=rate * p.muon)
             old.copy_(new if skip is None else torch.where(skip > 0, old, new))
 
     def state_dict(self) -> dict[str, Tensor]:

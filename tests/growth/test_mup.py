@@ -7,6 +7,7 @@ of them left out the curves part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -90,12 +91,13 @@ def test_duplication_keeps_the_loss_curve(family: str, tied: bool) -> None:
 
 @pytest.mark.parametrize("axes", [("d_model",), ("n_heads", "n_kv_heads"), ("d_ff",)])
 @pytest.mark.parametrize("family", ["llama", "flm"])
-def test_every_width_alone_has_its_own_multiplier(axes: tuple[str, ...], family: str) -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_every_width_alone_has_its_own_multiplier(axes: tuple[str, ...], family: str, name: str) -> None:
     """The base sizes of q, kv and ffn: a model that is duplicated in one width only keeps its curve too."""
     c = config(family, mup_base_d_model=8, mup_base_hidden=(8.0, 4.0, 12.0), init_std=0.3, logit_mult=0.5)
-    source = run(c)
+    source = run(c, name)
     growth = plan_growth(c, c.with_(**{a: TIMES * getattr(c, a) for a in axes}), table(operator="clone"))
-    assert parted(*large(growth, source), source.losses) <= BOUND
+    assert parted(*large(growth, source, name), source.losses) <= BOUND
 
 
 def records(optimizer: Optimizer, **changes: Callable[[Parameter], float]) -> None:
@@ -142,12 +144,12 @@ def test_every_rule_is_needed(rule: str, family: str, tied: bool) -> None:
 
 
 @pytest.mark.parametrize(("family", "tied"), [("llama", True), ("flm", False)])
-def test_muon_follows_too_with_the_square_root_of_the_multipliers(family: str, tied: bool) -> None:
+def test_muon_follows_too(family: str, tied: bool) -> None:
     source = small(family, tied, "muon")
     growth = duplication(source.config)
     assert parted(*large(growth, source, "muon"), source.losses) <= BOUND
     model, optimizer = large(growth, source, "muon")
-    records(optimizer, lr_mult=lambda p: p.lr_mult**2)
+    records(optimizer, muon=lambda p: p.muon * math.sqrt(TIMES))
     assert parted(model, optimizer, source.losses[:20]) > 1e4 * BOUND
 
 

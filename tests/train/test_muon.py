@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from growlm.model.parameters import parameter_table
-from growlm.train.muon import COEFFICIENTS, nesterov, orthogonal_update, orthogonalized
+from growlm.train.muon import COEFFICIENTS, nesterov, orthogonalized
 from growlm.train.optimizer import Optimizer, state_kinds, stored_name
 from growlm.train.supervisor import run
 from tests.train.conftest import MakeRecipe
@@ -32,7 +32,7 @@ def gaussian(shape: tuple[int, int], seed: int = 0) -> Tensor:
 
 
 def muon_update(gradient: Tensor, momentum: Tensor, decay: float) -> Tensor:
-    return orthogonal_update(nesterov(gradient, momentum, decay))
+    return 0.2 * max(gradient.shape) ** 0.5 * orthogonalized(nesterov(gradient, momentum, decay))
 
 
 def quintic(s: np.ndarray) -> np.ndarray:
@@ -94,15 +94,23 @@ def test_hidden_matrices_go_by_muon_and_everything_else_by_adamw() -> None:
                 assert torch.equal(p, twin.get_parameter(name)), name
 
 
-def test_multipliers_enter_by_their_square_root() -> None:
-    config = CONFIG.with_(mup_base_d_model=3)  # m = 4
+@pytest.mark.parametrize("width", [4, 8, 16])
+@pytest.mark.parametrize("ffn", [12, 48])
+def test_updates_follow_the_spectral_condition_from_the_base_on(width: int, ffn: int) -> None:
+    """At the base AdamW's size (2502.16982); from there sqrt(out / in), at unchanged rate and decay."""
+    base = {"mup_base_d_model": 4, "mup_base_hidden": (8.0, 4.0, 12.0)}
+    config = CONFIG.with_(d_model=width, d_ff=ffn, **base)
     model, optimizer = model_and_optimizer(config, {}, name="muon", weight_decay=0.3)
-    name = "blocks.0.mlp.up_proj.weight"
-    weight, grads = model.get_parameter(name), gradients(model, 1)
-    old = weight.detach().clone()
-    optimizer.step(grads, 1e-2, 1)
-    expected = old * (1 - 1e-2 * 0.3) - 1e-2 / 2 * muon_update(grads[name], torch.zeros_like(old), 0.95)
-    torch.testing.assert_close(weight.detach(), expected)
+    for name, norm in (
+        ("blocks.0.mlp.up_proj.weight", 0.2 * (12 * (ffn / 12) / (width / 4)) ** 0.5),
+        ("blocks.0.mlp.down_proj.weight", 0.2 * (12 * (width / 4) / (ffn / 12)) ** 0.5),
+    ):
+        weight, grads = model.get_parameter(name), gradients(model, 1)
+        old, direction = weight.detach().clone(), nesterov(grads[name], torch.zeros_like(weight), 0.95)
+        optimizer.step(grads, 1e-2, 1)
+        expected = old * (1 - 1e-2 * 0.3) - 1e-2 * norm * orthogonalized(direction)
+        torch.testing.assert_close(weight.detach(), expected)
+        model, optimizer = model_and_optimizer(config, {}, name="muon", weight_decay=0.3)
 
 
 def test_a_rewarm_slows_the_new_part_and_nothing_else() -> None:
