@@ -12,7 +12,7 @@ from growlm.errors import RecipeError
 
 if TYPE_CHECKING:
     from growlm.plan.machines import Machines
-    from growlm.plan.run_plan import Setting
+    from growlm.plan.run_plan import RunPlan, Setting
     from growlm.recipe.schema import Recipe
 
 
@@ -142,7 +142,23 @@ def plan(
     if layouts:
         stages = range(len(loaded.stages))
         ranked = [rank_layouts(loaded, stage, setting.n_gpus, setting.gpu) for stage in stages]
+    if picture is not None:
+        _draw(planned, picture, table.currency, force=force)
     print_plan(planned, table, ranked, economics(planned), as_json=as_json)
+
+
+def _draw(planned: RunPlan, path: Path, currency: str, *, force: bool) -> None:
+    """Size over tokens of a recipe's stages."""
+    from growlm.cli.plan_search import write_text
+    from growlm.plan.growth_theory import Leg
+    from growlm.plan.picture import growth_picture
+
+    legs = [Leg(stage.parameters, stage.tokens) for stage in planned.stages]
+    costs = [
+        f"{s.cost.days:.2g} days" + ("" if s.cost.money is None else f", {s.cost.money:,.0f} {currency}")
+        for s in planned.stages
+    ]
+    write_text(path, growth_picture(planned.name, legs, costs), force=force)
 
 
 def _devices(

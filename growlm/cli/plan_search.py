@@ -65,6 +65,8 @@ def search_schedule(
     )
     found = answer(asked)
     written = _write_recipes(found, out, force=force) if out else []
+    if picture is not None:
+        write_text(picture, _picture(found, machines.currency), force=force)
     if as_json:
         from growlm.plan.growth_json import answer_json
 
@@ -84,16 +86,36 @@ def _write_recipes(found: Answer, out: Path, *, force: bool) -> list[str]:
     texts = recipe_texts(found, out.stem)
     paths = [out, *(out.with_name(f"{name}.toml") for name in list(texts)[1:])]
     for path in paths:
-        if path.exists() and not force:
-            raise RecipeError(
-                "the recipe exists already", where=str(path), fix="write to another path, or add --force"
-            )
+        _refuse_existing(path, force=force)
     for path, text in zip(paths, texts.values(), strict=True):
-        _write(path, text)
+        write_text(path, text, force=force)
     return [str(path) for path in paths]
 
 
-def _write(path: Path, text: str) -> None:
+def _picture(found: Answer, currency: str) -> str:
+    """The schedule beside the best single size."""
+    from growlm.plan.growth_theory import Leg
+    from growlm.plan.picture import growth_picture
+
+    asked, costs = found.asked, []
+    for rung, tokens in zip(found.schedule.rungs, found.schedule.tokens, strict=True):
+        seconds = tokens / rung.tokens_per_second
+        money = asked.money(seconds)
+        costs.append(f"{seconds / 86400:.2g} days" + ("" if money is None else f", {money:,.0f} {currency}"))
+    static = found.found.static
+    alone = Leg(static.rungs[0].params, static.tokens[0]) if len(found.schedule.rungs) > 1 else None
+    title = f"{asked.setting.n_gpus} x {asked.setting.gpu.name}, {asked.goal.seconds / 86400:.1f} days"
+    return growth_picture(title, found.schedule.legs(), costs, alone)
+
+
+def _refuse_existing(path: Path, *, force: bool) -> None:
+    if path.exists() and not force:
+        raise RecipeError("the file exists already", where=str(path), fix="name another path, or add --force")
+
+
+def write_text(path: Path, text: str, *, force: bool) -> None:
+    """Write a file. Raises RecipeError if it is there already, DiskError if it cannot be written."""
+    _refuse_existing(path, force=force)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -108,6 +108,6 @@ def fitted_range(params: float, tokens: float) -> str:
         return ""
     return (
         f"{count(params)} parameters on {count(tokens)} tokens is outside what the laws were fitted to, "
-        f"{count(low[0])} to {count(high[0])} on {count(low[1])} to {count(high[1])}: trust the ratios more than "
-        "the losses"
+        f"{count(low[0])} to {count(high[0])} on {count(low[1])} to {count(high[1])}: trust ratios "
+        "more than losses"
     )
