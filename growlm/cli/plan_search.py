@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from growlm.errors import DiskError, RecipeError
 if TYPE_CHECKING:
     from growlm.plan.growth_answer import Answer
     from growlm.plan.machines import Machines
+    from growlm.plan.pilot_reading import Pilots
     from growlm.plan.run_plan import Setting
 
 
@@ -52,9 +54,11 @@ def search_schedule(
         gpu_hours=amount(gpu_hours, "--gpu-hours", "1344"),
         tokens=amount(tokens, "--tokens", "300B"),
     )
+    known = _pilots(pilots or [])
     asked = request(
         setting,
         budget,
+        rho=known.rho if known else (0.0, 1.0),
         min_params=amount(min_params, "--min-params", "3B") or 0.0,
         max_params=amount(max_params, "--max-params", "13B") or math.inf,
         tokens_stock=amount(tokens_stock, "--tokens-stock", "1T") or math.inf,
@@ -63,20 +67,38 @@ def search_schedule(
         seq_len=seq_len,
         vocab_size=vocab_size,
     )
-    found = answer(asked)
+    found = answer(asked, measured=known is not None)
     written = _write_recipes(found, out, force=force) if out else []
     if picture is not None:
         write_text(picture, _picture(found, machines.currency), force=force)
     if as_json:
         from growlm.plan.growth_json import answer_json
 
-        typer.echo(json.dumps(answer_json(found) | {"recipes": written}, allow_nan=False, indent=2))
+        read = {"pilots": None if known is None else asdict(known), "recipes": written}
+        typer.echo(json.dumps(answer_json(found) | read, allow_nan=False, indent=2))
         return
-    from growlm.cli.plan_search_text import print_answer
+    from growlm.cli.plan_search_text import pilot_lines, print_answer
 
     print_answer(found, machines.currency)
+    for line in pilot_lines(known) if known else ():
+        typer.echo(line)
     for path in written:
         typer.echo(f"wrote {path}; next: growlm train {path} --dry-run --ranks {setting.n_gpus}")
+
+
+def _pilots(folders: list[Path]) -> Pilots | None:
+    """What finished pilot runs say; None without any."""
+    if not folders:
+        return None
+    from growlm.plan.pilot_reading import read_pilots
+    from growlm.train.record import RECORD_NAME, RecordReader
+
+    for folder in folders:
+        if not (folder / RECORD_NAME).is_file():
+            raise RecipeError(
+                "this is not the folder of a run", where=str(folder), fix=f"name one with {RECORD_NAME}"
+            )
+    return read_pilots([RecordReader(folder / RECORD_NAME).read() for folder in folders])
 
 
 def _write_recipes(found: Answer, out: Path, *, force: bool) -> list[str]:

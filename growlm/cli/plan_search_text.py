@@ -8,11 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from growlm.plan.growth_answer import Answer
     from growlm.plan.growth_request import Request
     from growlm.plan.growth_search import Schedule
     from growlm.plan.layout import Layout
     from growlm.plan.pilot_plan import Pilot
+    from growlm.plan.pilot_reading import Pilots
 
 
 def print_answer(answer: Answer, currency: str) -> None:
@@ -38,6 +41,24 @@ def print_answer(answer: Answer, currency: str) -> None:
         console.print("\n" + _pilot(answer.pilot, asked, currency), soft_wrap=True)
     for warning in answer.warnings:
         console.print(f"note: {warning}", soft_wrap=True)
+
+
+def pilot_lines(pilots: Pilots) -> Iterator[str]:
+    """What the pilots say."""
+    from growlm.plan.ticks import count
+
+    for one in pilots.carried:
+        small, large = one.params
+        how = "against the larger size alone" if one.against_alone else "by the shape of its own curve: weak"
+        yield (
+            f"pilot: {count(small)} grown to {count(large)} after {count(one.first_tokens)} tokens began "
+            f"worth {count(one.start)}, {count(one.pessimistic)} if only the loss had carried over: "
+            f"rho {one.rho:.2f} ({one.interval[0]:.2f} to {one.interval[1]:.2f}), {how}"
+        )
+    if pilots.reuse:
+        falls = [(one.first_tokens, pilots.reuse.exponent(one.first_tokens)) for one in pilots.carried]
+        words = ", ".join(f"{power:.3f} after {count(first)}" for first, power in sorted(falls))
+        yield f"pilots: the grown model's loss falls with its tokens to the power {words} (2510.06548)"
 
 
 def _stages(schedule: Schedule, asked: Request, currency: str) -> Table:
