@@ -53,7 +53,7 @@ class GrowthError(GrowLMError):
     exit_code = 70
 
 
-class Diverged(GrowLMError):  # noqa: N818  (it is what became of the run, and for a search a result)
+class Diverged(GrowLMError):  # noqa: N818  (what became of the run; for a search, a result)
     """The training does not work as the recipe says: too many steps in a row had to be skipped."""
 
     exit_code = 71

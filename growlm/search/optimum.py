@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -65,6 +65,17 @@ class Optimum:
     parabolas: tuple[Parabola, ...]
     spread: dict[str, float]
     """By field: how much the least loss differs between its best and its worst value."""
+
+
+def covered(space: Space, results: Sequence[Result]) -> Space:
+    """The space with the values that an earlier, smaller search of the same name tried."""
+    axes = []
+    for axis in space.axes:
+        values = dict.fromkeys(
+            (*axis.values, *(r.values[axis.name] for r in results if axis.name in r.values))
+        )
+        axes.append(replace(axis, values=tuple(sorted(values, key=float) if axis.numeric else values)))
+    return Space(tuple(axes))
 
 
 def find_optimum(space: Space, results: Sequence[Result], seed: int) -> Optimum | None:
@@ -139,8 +150,14 @@ def _extended(axis: Axis, *, low: bool) -> str:
     new = [max(1, round(v)) for v in beyond] if whole else beyond
     values = sorted({*new, *axis.values}, key=float)
     if axis.log and all(math.isclose(float(b) / float(a), 2) for a, b in pairwise(values)):
-        return f"{axis.name}={short(values[0])}..{short(values[-1])}"
+        return f"{axis.name}={_power(float(values[0]))}..{_power(float(values[-1]))}"
     return f"{axis.name}={','.join(map(short, values))}"
+
+
+def _power(value: float) -> str:
+    """2^n where that is exact."""
+    power = math.log2(value)
+    return f"2^{power:.0f}" if power.is_integer() else short(value)
 
 
 def _parabolas(space: Space, done: Sequence[Result], at: Result, sigma: float | None) -> list[Parabola]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from growlm.errors import DriftError, EdgeError, GrowLMError
 from growlm.recipe.keys import leaves, show_key
 from growlm.recipe.schema import Recipe
 from growlm.recipe.template import recipe_toml
-from growlm.search.optimum import Optimum, find_optimum, neighbours
+from growlm.search.optimum import Optimum, covered, find_optimum, neighbours
 from growlm.search.picture import picture
 from growlm.search.plan import Plan, Pruner, make_pruner, point_name, seed_slots
 from growlm.search.progress import SearchProgress
@@ -65,6 +65,7 @@ def search(target: Recipe, proxy: Proxy, plan: Plan, settings: Settings) -> Outc
     write_atomic(settings.folder / PROXY, recipe_toml(proxy.recipe).encode())
     _work(study, proxy, plan, settings)
     results = study.results()
+    plan = _covered(plan, results)
     optimum = find_optimum(plan.space, results, plan.seed)
     if optimum is None:
         raise _nothing_done(results, settings.folder)
@@ -97,19 +98,27 @@ def _work(study: Study, proxy: Proxy, plan: Plan, settings: Settings) -> None:
             study.queue(slots)
             progress.plan(slots)
             workers.work(slots, stop)
-            optimum = find_optimum(plan.space, study.results(), plan.seed)
-            more = [] if optimum is None else _beside(plan, settings.seeds, optimum, study.results())
+            results = study.results()
+            optimum = find_optimum(_covered(plan, results).space, results, plan.seed)
+            more = (
+                [] if optimum is None else _beside(_covered(plan, results), settings.seeds, optimum, results)
+            )
             known = {slot.name for slot in slots}
             if all(slot.name in known for slot in more):
                 return
             slots = [*slots, *(slot for slot in more if slot.name not in known)]
 
 
+def _covered(plan: Plan, results: Sequence[Result]) -> Plan:
+    return replace(plan, space=covered(plan.space, results)) if plan.sampler == "grid" else plan
+
+
 def _beside(plan: Plan, seeds: int, optimum: Optimum, results: Sequence[Result]) -> list[Slot]:
     """Further trials that judge the best point."""
     best = optimum.best.values
     finished = [r.values for r in results if r.seed == plan.seed and r.state in ("done", "diverged")]
-    beside = [point for point in neighbours(plan.space, best) if point not in finished]
+    around = neighbours(plan.space, best) if plan.sampler == "grid" else []
+    beside = [point for point in around if point not in finished]
     whole = [Slot(f"whole/{point_name(point)}", point, plan.seed, prunable=False) for point in beside]
     return [*whole, *seed_slots(best, range(plan.seed + 1, plan.seed + seeds))]
 

@@ -43,6 +43,8 @@ _SHAPE = (
     "vocab_size",
     "tokens",
     "layout",
+    "mup_base_d_model",
+    "mup_base_n_layers",
 )
 
 

@@ -35,6 +35,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from growlm.search.space import Value
+from growlm.testing.faults import fault_point
 
 STALE_SECONDS = 60.0
 """A lease that stands still for so long, watched from here, has lost its owner."""
@@ -134,6 +135,7 @@ class Study:
             for slot in missing:
                 attrs = {"slot": slot.name, "seed": slot.seed, "prunable": slot.prunable}
                 self._study.enqueue_trial(slot.values or {}, user_attrs=attrs)
+                fault_point("search.after_queue")
         return len(missing)
 
     def take(self, among: set[str]) -> Taken | None:
@@ -167,7 +169,7 @@ class Study:
 
     def report(self, taken: Taken, tokens: int, loss: float) -> bool:
         """Note the loss after so many tokens; whether the trial is to be pruned."""
-        trial = Trial(self._study, taken.id)
+        trial = self._trial(taken.id)
         if tokens not in self._storage.get_trial(taken.id).intermediate_values:
             trial.report(loss, tokens)
         return taken.prunable and trial.should_prune()
@@ -196,12 +198,16 @@ class Study:
 
     def _claim(self, t: FrozenTrial) -> Taken:
         self._write_lease(t._trial_id, 0)
-        trial = Trial(self._study, t._trial_id)
+        trial = self._trial(t._trial_id)
         for name, distribution in self._distributions.items():
             _draw(trial, name, distribution)
         return Taken(
             t._trial_id, t.number, dict(trial.params), t.user_attrs["seed"], t.user_attrs["prunable"]
         )
+
+    def _trial(self, id_: int) -> Trial:
+        self._study.get_trials(deepcopy=False)  # or the study knows no trial that another process queued
+        return Trial(self._study, id_)
 
     def _write_lease(self, trial: int, beat: int) -> None:
         self._storage.set_trial_user_attr(trial, "lease", self._me | {"beat": beat})

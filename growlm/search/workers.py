@@ -24,6 +24,7 @@ from growlm.recipe.schema import Recipe
 from growlm.search.space import Value
 from growlm.search.study import Ending, Slot, Study, Taken
 from growlm.search.trial import OUTPUT, Trial
+from growlm.testing.faults import fault_point
 from growlm.train.signals import StopRequest
 
 POLL_SECONDS = 0.2
@@ -111,6 +112,7 @@ class Workers:
             self._abandon()
 
     def _start(self, taken: Taken) -> None:
+        fault_point("search.after_take")
         gpu = self._free.pop(0)
         recipe = self._recipe_of(taken.values, taken.seed)
         self._jobs.append(_Job(taken, Trial(recipe, self._path(taken), gpu), gpu))
@@ -168,10 +170,12 @@ class Workers:
         job.process = Trial(recipe, job.process.folder, job.gpu)
 
     def _finish(self, job: _Job, ending: Ending, loss: float | None, why: str = "") -> None:
+        fault_point("search.before_finish")
         self._study.finish(job.taken, ending, loss, asdict(job.process.spent()))
         self._remove(job)
         if ending != "failed":
             shutil.rmtree(job.process.folder / "checkpoints", ignore_errors=True)
+        fault_point("search.after_finish")
         self._progress.ended(job.taken, ending, loss, why)
 
     def _remove(self, job: _Job) -> None:
