@@ -49,12 +49,13 @@ def footprint(config: ModelConfig, layout: Layout, work: Work, rank: int) -> Foo
     layers = sum(map(len, layout.parts(config, pp)))
     in_block, outside = _held(config, None, tp, shard), _held(config, _ends(layout, pp), tp, shard)
     matrices, others = (layers * block + rest for block, rest in zip(in_block, outside, strict=True))
+    activations = kept_bytes(config, layout, work, pp)
     return Footprint(
         weights=4 * (matrices + others),
         working=_working(config, layout, work, pp),
-        gradients=_gradients(config, layout, work, pp, matrices + others),
+        gradients=_gradients(config, layout, work, pp, matrices + others, activations),
         optimizer=(4 if work.muon else 8) * matrices + 8 * others,
-        activations=kept_bytes(config, layout, work, pp),
+        activations=activations,
         workspace=_workspace(config, layout, work, pp),
     )
 
@@ -119,15 +120,18 @@ def _working(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
     return round(work.compute_bytes * blocks * kept * in_flight(layout, work, pp))
 
 
-def _gradients(config: ModelConfig, layout: Layout, work: Work, pp: int, held: int) -> int:
+def _gradients(config: ModelConfig, layout: Layout, work: Work, pp: int, held: int, activations: int) -> int:
     """Whole while micro-batches add up in them, or where they stay whole; else this rank's pieces and the
-    unit that is on its way there."""
+    unit that is on its way there. Those of a single micro-batch come as its activations go: counted is what
+    they are more than these, and at least what is there first, outside the blocks."""
     blocks, rest = local_numel(config, layout, pp)
-    adds_up = layout.zero < 2 and work.micro_batches(layout) > 1
-    if layout.shards == 1 or adds_up:
-        return 4 * (blocks + rest)
-    unit = max(_local(config, None, layout.tp), rest)
-    return 4 * held + (4 + work.compute_bytes) * unit
+    single = work.micro_batches(layout) == 1
+    if layout.shards == 1 or (layout.zero < 2 and not single):
+        whole = 4 * (blocks + rest)
+    else:
+        unit = max(_local(config, None, layout.tp), rest)
+        whole = 4 * held + (4 + work.compute_bytes) * unit
+    return max(4 * rest, whole - activations) if single and layout.pp == 1 else whole
 
 
 def _workspace(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
@@ -137,8 +141,9 @@ def _workspace(config: ModelConfig, layout: Layout, work: Work, pp: int) -> int:
     compute dtype, and the gradient of the head from one chunk.
     """
     n, t, c = layout.micro_batch * work.seq_len, layout.tp, work.compute_bytes
-    again = block_bytes(config, layout, work, recompute="none") if layout.recompute != "none" else 0
-    block = again + 2 * n * c * (config.d_model + config.d_ff // t)
+    whole, kept = (block_bytes(config, layout, work, recompute=r) for r in ("none", layout.recompute))
+    gradients = 2 if layout.recompute == "none" else 1
+    block = whole - kept + gradients * n * c * (config.d_model + config.d_ff // t)
     if pp < layout.pp - 1:
         return block
     chunk = min(CHUNK_LOGITS["cpu" if work.cpu else "cuda"], n * config.vocab_size // t)
