@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 SEARCH = "Without a recipe: search a growth schedule for a budget"
 
 
+ONLY = {
+    True: ("set_", "measured", "layouts"),
+    False: (
+        *("days", "money", "gpu_hours", "tokens", "min_params", "max_params", "tokens_stock"),
+        *("max_stages", "max_growth", "seq_len", "vocab_size", "pilot", "out"),
+    ),
+}
+"""Options that make sense with a recipe only, and without one only."""
+
+
 def plan(
+    context: typer.Context,
     recipe: Annotated[
         Path | None, typer.Argument(help="Recipe file, or the name of a preset; none to search a schedule.")
     ] = None,
@@ -104,6 +115,7 @@ def plan(
     """Say what a recipe needs and costs before it starts: layout, memory, time, money, energy."""
     from growlm.plan.machines import load_machines
 
+    _check_options(context, with_recipe=recipe is not None)
     table = load_machines(machines)
     if recipe is None:
         from growlm.cli.plan_search import search_schedule
@@ -145,6 +157,19 @@ def plan(
     if picture is not None:
         _draw(planned, picture, table.currency, force=force)
     print_plan(planned, table, ranked, economics(planned), as_json=as_json)
+
+
+def _check_options(context: typer.Context, *, with_recipe: bool) -> None:
+    """Raise RecipeError for an option that would do nothing."""
+    for name in ONLY[not with_recipe]:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.strip("_").replace("_", "-")
+            raise RecipeError(
+                f"{option} is for {'a search, which is without a recipe' if with_recipe else 'a recipe'}",
+                where=option,
+                fix="leave out the one or the other" if with_recipe else "leave it out, or name a recipe",
+            )
 
 
 def _draw(planned: RunPlan, path: Path, currency: str, *, force: bool) -> None:

@@ -12,7 +12,7 @@ import pytest
 from growlm.plan.machines import load_machines
 from growlm.plan.run_plan import plan_recipe, setting_of
 from growlm.recipe.load import load_recipe
-from tests.cli.run_cli import growlm, train_four_steps
+from tests.cli.run_cli import ONE, growlm, train_four_steps
 
 
 def test_the_text_says_what_is_spent_and_what_was_assumed() -> None:
@@ -59,19 +59,17 @@ def test_it_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.slow
 def test_a_finished_run_says_how_fast_the_next_one_is(tmp_path: Path) -> None:
     recipe = train_four_steps(tmp_path)
     machines = tmp_path / "machines.toml"
     machines.write_text("[gpus.cpu]\npeak_tflops = 100.0\n", encoding="utf-8")
-    options = ("--gpus", "1xcpu", "--machines", machines, "--json")
+    options = ("--gpus", "1xcpu", "--machines", machines, "--set", ONE, "--json")
     done = growlm("plan", recipe, "--measured", tmp_path / "run", *options)
     assert done.code == 0, done.err
-    stages = json.loads(done.out)["stages"]
+    planned = json.loads(done.out)["stages"][0]["step"]["seconds"]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     seconds = [r["step_seconds"] for r in map(json.loads, lines) if r["kind"] == "step"]
-    assert min(seconds) <= stages[0]["step"]["seconds"] * 256 / 2 / 128 * 1.0001
-    assert done.err == ""
+    assert min(seconds) <= planned <= max(seconds), "whatever the peak of the table is"
 
 
 WRONG = [
