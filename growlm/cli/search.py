@@ -90,12 +90,13 @@ def search(
 
 
 def _plan_text(proxy: Proxy, plan: Plan) -> str:
-    from growlm.search.result import proxy_text
+    from growlm.search.result import protocol, proxy_text
     from growlm.search.space import short
 
     flops = plan.trials * proxy.flops
     lines = [proxy_text(proxy.recipe)]
     lines += [f"  note: {note}" for note in proxy.notes]
+    lines.append(f"  {protocol(proxy)}")
     lines += [f"  {axis.name}: {', '.join(map(short, axis.values))}" for axis in plan.space.axes]
     share = f"{flops / proxy.target_flops:.2%} of the target's run"
     lines.append(f"{plan.sampler}, {plan.trials} trials: at most {flops:.3g} FLOPs, {share}, and its seeds")

@@ -10,12 +10,11 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
-from growlm.search.space import Axis, Space, Value, short
+from growlm.search.space import Axis, Space, Value, axis_text
 from growlm.search.study import Result
 
 REACH = 2.5
@@ -147,17 +146,8 @@ def _extended(axis: Axis, *, low: bool) -> str:
         step = last / float(axis.values[-2]) if axis.log else last - float(axis.values[-2])
         beyond = [(last * step**n if axis.log else last + n * step) for n in (1, 2)]
     whole = all(isinstance(v, int) for v in axis.values)
-    new = [max(1, round(v)) for v in beyond] if whole else beyond
-    values = sorted({*new, *axis.values}, key=float)
-    if axis.log and all(math.isclose(float(b) / float(a), 2) for a, b in pairwise(values)):
-        return f"{axis.name}={_power(float(values[0]))}..{_power(float(values[-1]))}"
-    return f"{axis.name}={','.join(map(short, values))}"
-
-
-def _power(value: float) -> str:
-    """2^n where that is exact."""
-    power = math.log2(value)
-    return f"2^{power:.0f}" if power.is_integer() else short(value)
+    new = [max(1, round(v)) if whole else float(f"{v:.12g}") for v in beyond]
+    return axis_text(replace(axis, values=tuple(sorted({*new, *axis.values}, key=float))))
 
 
 def _parabolas(space: Space, done: Sequence[Result], at: Result, sigma: float | None) -> list[Parabola]:

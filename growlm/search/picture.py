@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from growlm.plan.svg import COLORS, Chart, grid
-from growlm.search.optimum import edges_of
+from growlm.search.optimum import edges_of, threshold
 from growlm.search.result import Outcome
 from growlm.search.space import Axis, short
 from growlm.search.study import Result
@@ -38,6 +38,10 @@ def _chart(outcome: Outcome, axis: Axis) -> Chart:
         y_range=_range(done),
         width=620,
     )
+    if o.sigma:
+        ends, noise = [float(axis.values[0]), float(axis.values[-1])], threshold(o.sigma)
+        low = o.best.loss or 0.0
+        chart.band(ends, [low] * 2, [low + noise] * 2, "noise of seeds", color="#999999")
     for index, (label, line) in enumerate(_lines(outcome, axis, done)):
         color = COLORS[index % len(COLORS)]
         xs, ys = [float(r.values[axis.name]) for r in line], [r.loss or 0.0 for r in line]

@@ -74,7 +74,8 @@ def make_proxy(
     proxy = Recipe.model_validate(given)
     check_recipe(proxy)
     share = total_tokens(proxy) / total_tokens(recipe)
-    notes += _about_horizon(recipe, steps, share)
+    if steps < recipe.schedule.warmup_steps:
+        notes.append(f"{steps} steps are fewer than the run's warm-up of {recipe.schedule.warmup_steps}")
     return Proxy(
         recipe=proxy,
         target=index,
@@ -222,17 +223,4 @@ def _about_shape(recipe: Recipe, target: ModelConfig, shape: dict[str, int]) -> 
         notes.append(f"d_ff {shape['d_ff']} in place of {exact:g}, which is not a whole number")
     if recipe.init is not None:
         notes.append("the proxy starts from random weights, the run from `init`")
-    return notes
-
-
-def _about_horizon(recipe: Recipe, steps: int, share: float) -> list[str]:
-    """What the proxy's length means for the learning rate."""
-    notes = []
-    if share < 1:
-        notes.append(
-            f"the proxy trains {share:.1%} of the run's tokens at its batch: muP does not transfer the "
-            "learning rate over the number of tokens, and longer runs mostly want a lower one (2409.19913)"
-        )
-    if steps < recipe.schedule.warmup_steps:
-        notes.append(f"{steps} steps are fewer than the run's warm-up of {recipe.schedule.warmup_steps}")
     return notes

@@ -21,7 +21,7 @@ from growlm.search.plan import Plan, Pruner, make_pruner, point_name, seed_slots
 from growlm.search.progress import SearchProgress
 from growlm.search.proxy import Proxy
 from growlm.search.result import Outcome, cost_of, outcome_json, outcome_text
-from growlm.search.space import Value, recipe_at
+from growlm.search.space import Value, axis_text, recipe_at
 from growlm.search.storage import open_storage
 from growlm.search.study import Result, Slot, Study
 from growlm.search.transferred import refuse_overridden, transferred, transferred_toml
@@ -165,7 +165,9 @@ def _write(target: Recipe, outcome: Outcome, settings: Settings) -> Outcome:
     write_atomic(folder / RESULT, json.dumps(result, indent=2, allow_nan=False).encode())
     if not usable:
         shown = "; ".join(f"{e.name} = {e.value:g} is the {e.side} searched" for e in optimum.edges)
-        extend = " ".join(f'--search "{e.extend}"' for e in optimum.edges)
+        wider = {e.name: e.extend for e in optimum.edges}
+        texts = [wider.get(axis.name, axis_text(axis)) for axis in outcome.plan.space.axes]
+        extend = " ".join(f'--search "{text}"' for text in texts)
         raise EdgeError(
             f"the best point lies on the edge of what was searched: {shown}",
             where=str(folder / REPORT),

@@ -240,6 +240,20 @@ def _where(text: str) -> str:
     return f"--search {text}"
 
 
+def axis_text(axis: Axis) -> str:
+    """An axis as it is written after --search, to the last digit."""
+    notches = zip(axis.values, axis.values[1:], strict=False)
+    if axis.log and len(axis.values) > 1 and all(math.isclose(float(b) / float(a), 2) for a, b in notches):
+        return f"{axis.name}={_exact(axis.values[0])}..{_exact(axis.values[-1])}"
+    return f"{axis.name}={','.join(map(_exact, axis.values))}"
+
+
+def _exact(value: Value) -> str:
+    if isinstance(value, float) and value > 0 and math.log2(value).is_integer():
+        return f"2^{math.log2(value):.0f}"
+    return _toml(value)
+
+
 def shown(values: dict[str, Value]) -> str:
     """`optim.lr=2^-9 model.init_std=0.02`, for people."""
     return "  ".join(f"{name}={short(value)}" for name, value in values.items())

@@ -95,7 +95,7 @@ def test_an_edge_that_the_schema_sets_is_none_and_two_values_are_only_edges() ->
     decay = parse_space(PROXY, ["optim.weight_decay=0,0.1,0.2"])
     assert not edges_of(decay, {"optim.weight_decay": 0.0})
     (edge,) = edges_of(decay, {"optim.weight_decay": 0.2})
-    assert edge.extend == "optim.weight_decay=0,0.1,0.2,0.3,0.4"
+    assert edge.extend == "optim.weight_decay=0.0,0.1,0.2,0.3,0.4"
     two = parse_space(PROXY, ["model.init_std=0.01,0.02"])
     assert [e.side for v in (0.01, 0.02) for e in edges_of(two, {"model.init_std": v})] == [
         "smallest",
