@@ -28,3 +28,16 @@ def check_source(path: Path) -> None:
             where=str(path),
             fix="convert it with transformers: docs/hugging-face.md, From a GGUF file",
         )
+
+
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """The positive numbers of `--widths 64,128`. Raises RecipeError."""
+    try:
+        numbers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise RecipeError(
+            f"{text!r} is not a list of whole numbers", where=option, fix=f"{option} 64,128,256"
+        )
+    return numbers
