@@ -21,6 +21,10 @@ RAMP_STEPS = 100
 """Steps over which the masks of a growth open; half of their tokens are counted as lost."""
 
 
+LEAST = 0.25
+"""Tokens per parameter of the smallest size wanted, if it were trained alone, below which no plan is made."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """What may be spent; every limit that is given holds. `tokens` alone: what one model of the smallest size
@@ -101,11 +105,12 @@ def request(
     most = min(max_params, max(1.6 * min_params, 3 * max(best)))
     size = min(max(sum(best) / len(best), min_params), max_params)
     tokens = min(flops / 6 / size, tokens_stock)
-    if tokens < size:
+    if tokens < LEAST * size:
         raise RecipeError(
-            f"the budget trains {count(size)} parameters on {count(tokens)} tokens: fewer than parameters",
+            f"the budget trains {count(size)} parameters on {count(tokens)} tokens: too few",
             where=limit,
-            why="a model wants about 20 tokens per parameter, FLM-101B had 3",
+            why=f"{LEAST:g} per parameter is taken for the least; 20 are usual, FLM-101B's last size alone "
+            "would have had 0.8",
             fix=f"a smaller --min-params, of about {count(min(best))} for this budget, or more time",
         )
     unit = setting.n_gpus * seq_len

@@ -37,7 +37,9 @@ SAME_SIZE = 0.02
 TRUSTED = (-0.5, 1.5)
 """rho beyond this is cut off: no plan should rest on it."""
 
-EXPONENTS = np.linspace(0.1, 1.2, 56)
+EXPONENTS = np.linspace(0.1, 1.2, 221)
+LEAST_WIDTH = 0.05
+"""The interval of rho is at least so wide to each side: noise of steps is not all, seeds differ too."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def read_pilot(grown: Records, alone: Records | None = None) -> Carried:
 def _against(small: Curve, large: Curve, single: Curve) -> Carried:
     """By the curve of the larger size alone."""
     c, b, scale = _fit(single)
-    (_, loss1, error1), (at, loss2, error2) = small.end(), large.end()
+    (loss1, error1), (at, loss2, error2) = _last_loss(small), large.end()
 
     def rho(first: float, last: float) -> tuple[float, float, float]:
         return _rho(_worth(first, c, b, scale), _worth(last, c, b, scale) - at, small.total)
@@ -189,7 +191,7 @@ def _against(small: Curve, large: Curve, single: Curve) -> Carried:
     ends = [rho(loss1 + s * error1, loss2 + t * error2)[0] for s in (-2, 2) for t in (-2, 2)]
     return Carried(
         rho=middle,
-        interval=(min(ends), max(ends)),
+        interval=(min(*ends, middle - LEAST_WIDTH), max(*ends, middle + LEAST_WIDTH)),
         params=(small.params, large.params),
         first_tokens=small.total,
         pessimistic=pessimistic,
@@ -203,7 +205,7 @@ def _by_shape(small: Curve, large: Curve) -> Carried:
     _, b, scale = _fit(small)
     late = large.tokens >= EARLY * large.tokens[-1]
     tokens, losses = large.tokens[late], large.losses[late]
-    loss1 = small.end()[1]
+    loss1 = _last_loss(small)[0]
     tried = []
     for start in small.total * np.geomspace(1e-3, 4, 160):
         fall = scale * (start + tokens) ** -b
@@ -217,13 +219,21 @@ def _by_shape(small: Curve, large: Curve) -> Carried:
     ]
     return Carried(
         rho=best[1],
-        interval=(min(near, default=-math.inf), max(near, default=math.inf)),
+        interval=(min([*near, best[1] - LEAST_WIDTH]), max([*near, best[1] + LEAST_WIDTH])),
         params=(small.params, large.params),
         first_tokens=small.total,
         pessimistic=best[2],
         start=best[3],
         against_alone=False,
     )
+
+
+def _last_loss(curve: Curve) -> tuple[float, float]:
+    """(loss, standard error) at the very end of a stage: the mean of its tail, carried on along its fit."""
+    c, b, scale = _fit(curve)
+    last = curve.tokens >= (1 - TAIL) * curve.tokens[-1]
+    fitted = c + scale * curve.tokens[last] ** -b
+    return c + scale * curve.total**-b + float((curve.losses[last] - fitted).mean()), curve.end()[2]
 
 
 def _rho(pessimistic: float, start: float, optimistic: float) -> tuple[float, float, float]:
