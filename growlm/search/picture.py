@@ -39,7 +39,8 @@ def _chart(outcome: Outcome, axis: Axis) -> Chart:
         width=620,
     )
     if o.sigma:
-        ends, noise = [float(axis.values[0]), float(axis.values[-1])], threshold(o.sigma)
+        places = [float(v) for v in axis.values]
+        ends, noise = [min(places), max(places)], threshold(o.sigma)
         low = o.best.loss or 0.0
         chart.band(ends, [low] * 2, [low + noise] * 2, "noise of seeds", color="#999999")
     for index, (label, line) in enumerate(_lines(outcome, axis, done)):
