@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from growlm.plan.pilot_reading import Pilots
 
 
+WIDTH = 118
+
+
 def print_answer(answer: Answer, currency: str) -> None:
     """The verdict first, then the schedule, what it is worth, and what that depends on."""
-    asked, console = answer.asked, Console(highlight=False, width=None)
+    asked, console = answer.asked, Console(highlight=False, soft_wrap=True, width=WIDTH)
     goal, gpus = asked.goal, f"{asked.setting.n_gpus} x {asked.setting.gpu.name}"
     money = asked.money(goal.seconds)
     bill = "" if money is None else f", {money:,.0f} {currency} at {asked.price:g}"
     hours = asked.setting.n_gpus * goal.seconds / 3600
     console.print(f"{gpus}, {goal.seconds / 86400:.1f} days: {hours:,.0f} GPU-hours{bill}\n")
-    console.print(f"[bold]Verdict[/bold]: {answer.verdict.words}\n", soft_wrap=True)
+    console.print(f"[bold]Verdict[/bold]: {answer.verdict.words}\n")
     console.print(_stages(answer.schedule, asked, currency))
-    console.print(_loss_line(answer), soft_wrap=True)
+    console.print(_loss_line(answer))
     console.print("\nHow many times cheaper than other ways, in time, pessimistic to optimistic:")
     console.print(_speed_ups(answer))
     console.print("\nThe same budget on one size alone:")
@@ -38,9 +41,9 @@ def print_answer(answer: Answer, currency: str) -> None:
     console.print("\nWhat the gain over the best single size depends on (middle of the range, first law):")
     console.print(_bars(answer))
     if answer.pilot:
-        console.print("\n" + _pilot(answer.pilot, asked, currency), soft_wrap=True)
+        console.print("\n" + _pilot(answer.pilot, asked, currency))
     for warning in answer.warnings:
-        console.print(f"note: {warning}", soft_wrap=True)
+        console.print(f"note: {warning}")
 
 
 def pilot_lines(pilots: Pilots) -> Iterator[str]:
@@ -183,5 +186,5 @@ def _range(low: float, high: float, form: str) -> str:
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in names:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     return table
