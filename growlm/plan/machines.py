@@ -58,6 +58,13 @@ class Machines:
             )
         return self.gpus[key.lower()]
 
+    def of_device(self, name: str) -> Gpu | None:
+        """The device that torch, or the system, calls `name`: "NVIDIA A100-SXM4-80GB"; None if none is like
+        it."""
+        written = name.lower().replace(" ", "")
+        keys = [key for key in self.gpus if key in written]
+        return self.gpus[max(keys, key=len)] if keys else None
+
     def intensity(self, grid: str | None = None) -> float:
         """g CO2e per kWh of a grid, in any case; of the table's own without a name. Raises RecipeError."""
         found = {name.lower(): grams for name, grams in self.grids.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from growlm.plan.progress import remaining_flops
+from growlm.plan.progress import planned_mfus, remaining_seconds
 from growlm.recipe.schema import Recipe
 from growlm.report.history import AXES, growth_changes
 from growlm.report.series import Record, applied_loss, column, losses_of, or_none, smooth
@@ -52,13 +52,17 @@ def planned_of(recipe: Recipe | None, begun: int) -> list[dict[str, Any]]:
     ]
 
 
-def seconds_to_go(recipe: Recipe | None, stages: list[dict[str, Any]], steps: list[Record]) -> float | None:
-    """The model FLOPs that are left, at the FLOP/s of the last steps; None while that is not known."""
+def seconds_to_go(
+    recipe: Recipe | None, start: Record, stages: list[dict[str, Any]], steps: list[Record]
+) -> float | None:
+    """The model FLOPs that are left, at the FLOP/s of the last steps, in later stages faster or slower as
+    planned; None while that is not known."""
     recent = [r for r in steps[-200:] if stages and r.get("stage") == stages[-1]["index"]]
     speed = _rate(column(recent, "flops"), column(recent, "train_seconds"))
     if recipe is None or speed is None:
         return None
-    return remaining_flops(recipe, stages[-1]["index"], stages[-1]["trained"]) / speed
+    mfus = planned_mfus(recipe, str(start.get("device")), int(or_none(start.get("ranks")) or 1))
+    return remaining_seconds(recipe, stages[-1]["index"], stages[-1]["trained"], speed, mfus)
 
 
 def growths_of(growths: list[Record]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from growlm.errors import Diverged
 from growlm.plan.flops import flops_per_token
-from growlm.plan.progress import remaining_flops
+from growlm.plan.progress import planned_mfus, remaining_seconds
 from growlm.train.console import status_line
 from growlm.train.session import Session, memory_bytes
 from growlm.train.state import TrainState
@@ -40,6 +40,8 @@ class Tally:
         self._session, self._state = session, state
         self._open: tuple[Taken, Tensor, torch.cuda.Event | None, dict[str, Any]] | None = None
         self._settled = 0.0  # when the last step was settled
+        device = str(session.environment(state.progress.stage)["device"])
+        self._mfus = planned_mfus(session.recipe, device, session.world.size)
 
     def take(self, taken: Taken) -> None:
         """A step is on its way; its numbers start to come back."""
@@ -107,7 +109,8 @@ class Tally:
         if reason:
             session.event(where["step"], f"step {where['step']} skipped: {reason}", "warning")
             self._refuse_to_go_on(where["step"], reason)
-        left = remaining_flops(recipe, p.stage, (taken.stage_step + 1) * stage.tokens_per_step) / speed
+        tokens = (taken.stage_step + 1) * stage.tokens_per_step
+        left = remaining_seconds(recipe, p.stage, tokens, speed, self._mfus)
         line = status_line(
             record,
             stages=len(recipe.stages),

@@ -127,3 +127,13 @@ def test_what_is_no_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text('{"name": "cut')
     with pytest.raises(RecipeError, match="recipe of this run"):
         summary(tmp_path)
+
+
+def test_money_to_go_and_its_limit_are_known(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, per_stage=40, price=3.6).write(until=50, end=None)
+    recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    recipe["budget"] |= {"price_per_hour": 3.6, "max_cost": 20.0}
+    (run / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    s = summary(run)
+    assert s["totals"]["cost_to_go"] == pytest.approx(s["totals"]["seconds_to_go"] / 1000)
+    assert s["max_cost"] == 20

@@ -66,7 +66,8 @@ function tiles(run) {
     run.forecast ? tile("Predicted final loss", loss(run.forecast.loss), `${loss(run.forecast.low)} to ${loss(run.forecast.high)} (90 %), end of ${run.stages.at(-1).name}`) : null,
     ...sources.slice(0, 4).map((s, i) => tile(`Validation, ${s}`, loss(run.valid[s][1].at(-1)), moved(s), `s${i % 6}`)),
     tile("Time", duration(t.seconds), over ? "of training" : t.seconds_to_go === null ? "to go: not known yet" : `about ${duration(t.seconds_to_go)} to go`),
-    run.price_per_hour !== null ? tile("Money", pay(t.cost), over ? `at ${pay(run.price_per_hour)} per hour` : `about ${pay(t.cost_to_go)} to go`) : null,
+    run.price_per_hour !== null ? tile("Money", pay(t.cost), (over ? `at ${pay(run.price_per_hour)} per hour` : `about ${pay(t.cost_to_go)} to go`)
+      + (run.max_cost !== null ? `, at most ${pay(run.max_cost)}` : "")) : null,
     tile("Compute", flops(t.flops), `${count(t.tokens_per_second)} tokens/s, MFU ${percent(t.mfu)}`),
     tile("Growth", run.growths.length ? `${run.growths.length} ${run.growths.length === 1 ? "time" : "times"}` : "not yet", run.growths.length ? grown : "one shape so far"),
     tile("Safety", `${whole(t.saves)} ${t.saves === 1 ? "save" : "saves"}`, resumed + (t.skipped ? `, ${t.skipped} skipped` : "")),
