@@ -85,7 +85,7 @@ def plan(
     tokens_stock: Annotated[
         str | None, typer.Option(metavar="1T", help="Tokens that there are.", rich_help_panel=SEARCH)
     ] = None,
-    max_stages: Annotated[int, typer.Option(min=1, max=4, help="Most stages.", rich_help_panel=SEARCH)] = 3,
+    max_stages: Annotated[int, typer.Option(min=1, max=3, help="Most stages.", rich_help_panel=SEARCH)] = 3,
     max_growth: Annotated[
         float, typer.Option(min=1.2, max=64, help="Largest factor of one growth.", rich_help_panel=SEARCH)
     ] = 4.0,

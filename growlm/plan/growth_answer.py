@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+from growlm.plan.economics import fitted_range
 from growlm.plan.growth_request import Request, with_seconds
 from growlm.plan.growth_search import Found, Schedule, search
 from growlm.plan.growth_theory import SpeedUps, speed_ups
@@ -59,7 +61,10 @@ def answer(asked: Request, *, measured: bool = False) -> Answer:
     alone = replace(asked.goal, min_params=0.0, max_params=float("inf"), max_stages=1)
     free = search(rungs, alone, asked.belief).static
     grown = schedule if len(schedule.rungs) > 1 else found.hopeful
-    pilot = plan_pilot(grown, asked, rungs) if said.kind == "run a pilot first" else None
+    pilot = None
+    if said.kind == "run a pilot first":
+        pilot = plan_pilot(grown, asked, rungs)
+        said = said if pilot else _without_pilot(said)
     return Answer(
         asked=asked,
         rungs=rungs,
@@ -73,6 +78,12 @@ def answer(asked: Request, *, measured: bool = False) -> Answer:
         pilot=pilot,
         warnings=_warnings(schedule, free, asked),
     )
+
+
+def _without_pilot(said: Verdict) -> Verdict:
+    """For budgets so small that the run itself is a pilot."""
+    words = said.words.partition(": ")[2]
+    return replace(said, words=f"too small a budget for a pilot: try both. {words[:1].upper()}{words[1:]}")
 
 
 def _speed_ups(
@@ -101,12 +112,22 @@ def _points(asked: Request, rungs: Sequence[Rung]) -> list[Point]:
 def _warnings(schedule: Schedule, free: Schedule, asked: Request) -> list[str]:
     """What the reader should know before believing the rest."""
     said = []
-    for small, large in zip(schedule.rungs[:-1], schedule.rungs[1:], strict=True):
-        if large.params > RELIABLE_GROWTH * small.params:
-            said.append(
-                f"growing {count(small.params)} to {count(large.params)} is a factor of "
-                f"{large.params / small.params:.1f}: 2605.13405 finds gains reliable up to 2"
-            )
+    pairs = [(a.params, b.params) for a, b in pairwise(schedule.rungs)]
+    far = [f"{count(a)} to {count(b)} ({b / a:.1f}x)" for a, b in pairs if b > RELIABLE_GROWTH * a]
+    if far:
+        said.append(
+            f"{', '.join(far)}: 2605.13405 finds growth reliable up to a factor of {RELIABLE_GROWTH:g}"
+        )
+    if pairs:
+        said.append(
+            "this schedule is the best of those that are predicted no worse than one size alone even if only "
+            "the loss carries over"
+        )
+    if schedule.seconds < 0.99 * asked.goal.seconds:
+        said.append(
+            f"the tokens end before the budget: {schedule.seconds / asked.goal.seconds:.0%} of it is used; what "
+            "reading them again gives is not in the laws"
+        )
     low = max(pessimistic for pessimistic, _ in schedule.losses.values())
     if free.rungs[0].params < asked.goal.min_params:
         best = max(pessimistic for pessimistic, _ in free.losses.values())
@@ -114,6 +135,8 @@ def _warnings(schedule: Schedule, free: Schedule, asked: Request) -> list[str]:
             f"if the size is not needed: {count(free.rungs[0].params)} alone on the same budget is predicted "
             f"at {best:.3f}, this plan at {low:.3f} or lower"
         )
+    outside = fitted_range(schedule.rungs[-1].params, sum(schedule.tokens))
+    said += [outside] if outside else []
     per_parameter = sum(schedule.tokens) / schedule.rungs[-1].params
     if per_parameter < 5:
         said.append(f"only {per_parameter:.1f} tokens per parameter: the laws were fitted to 5 and more")

@@ -102,12 +102,13 @@ def request(
     flops = seconds * speed * setting.goodput
     best = [law.optimal(flops)[0] for law in laws.values()]
     least = max(min_params, min(best) / 3)
-    most = min(max_params, max(1.6 * min_params, 3 * max(best)))
+    most = min(max_params, max(1.6 * min_params, min(3 * max(best), tokens_stock)))
+    least = min(least, most)
     size = min(max(sum(best) / len(best), min_params), max_params)
     tokens = min(flops / 6 / size, tokens_stock)
-    if tokens < LEAST * size:
+    if tokens < LEAST * min_params:
         raise RecipeError(
-            f"the budget trains {count(size)} parameters on {count(tokens)} tokens: too few",
+            f"the budget trains {count(min_params)} parameters on {count(tokens)} tokens: too few",
             where=limit,
             why=f"{LEAST:g} per parameter is taken for the least; 20 are usual, FLM-101B's last size alone "
             "would have had 0.8",

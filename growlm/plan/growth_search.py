@@ -33,7 +33,7 @@ DISK = 1e9
 RESTART = 600.0
 """Seconds to certify a growth and start the next stage, assumed."""
 
-PARTS = {1: 1, 2: 32, 3: 16, 4: 10}
+PARTS = {1: 1, 2: 32, 3: 16}
 """In how many equal parts the time is cut, by the number of stages, before refinement."""
 
 REFINED = 12

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from growlm.plan.growth_request import Request
-from growlm.plan.growth_search import Belief, Schedule, best_at
+from growlm.plan.growth_search import SMALLEST_GROWTH, Belief, Schedule, best_at
 from growlm.plan.rungs import Rung, rungs_between
+from growlm.plan.shapes import fits_into
 from growlm.plan.verdict import PAYS, gain
 
-SHARE = 0.01
-"""Of the budget, for each of the two runs."""
+SHARES = (0.01, 0.03, 0.1)
+"""Of the budget, for each of the two runs: the first that leaves enough for a model."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,51 @@ class Pilot:
 
 def plan_pilot(schedule: Schedule, asked: Request, rungs: Sequence[Rung]) -> Pilot | None:
     """The pilot of a schedule that grows; None if no size is small enough for it."""
-    seconds = asked.goal.seconds * SHARE
     ratio = sum(schedule.tokens) / schedule.rungs[-1].params
     factor = schedule.rungs[-1].params / schedule.rungs[-2].params
     sizes = rungs_between(
         1e6, schedule.rungs[-1].params, asked.setting, asked.work, vocab_size=asked.vocab_size,
         head_dim=min(64, asked.head_dim),
     )  # fmt: skip
-    large = max(
-        (r for r in sizes if ratio * r.params <= seconds * r.tokens_per_second),
-        key=lambda r: r.params,
-        default=None,
-    )
+    for share in SHARES:
+        seconds = asked.goal.seconds * share
+        pair = _pair(sizes, ratio, factor, seconds)
+        if pair is not None:
+            return _runs(pair, schedule, asked, seconds, needed_rho(asked, rungs))
+    return None
+
+
+def _pair(sizes: Sequence[Rung], ratio: float, factor: float, seconds: float) -> tuple[Rung, Rung] | None:
+    """The largest size that gets as many tokens for each parameter, and one to grow from."""
+    fits = [rung for rung in sizes if ratio * rung.params <= seconds * rung.tokens_per_second]
+    large = max(fits, key=lambda rung: rung.params, default=None)
     if large is None:
         return None
-    small = min(sizes, key=lambda r: abs(r.params * factor - large.params))
-    if small.params >= large.params:
-        return None
+    smaller = [
+        rung
+        for rung in sizes
+        if rung.params * SMALLEST_GROWTH <= large.params and fits_into(rung.config, large.config)
+    ]
+    small = min(smaller, key=lambda rung: abs(rung.params * factor - large.params), default=None)
+    return None if small is None else (small, large)
+
+
+def _runs(
+    pair: tuple[Rung, Rung], schedule: Schedule, asked: Request, seconds: float, needs: float | None
+) -> Pilot:
+    """Two runs of so many seconds; the first spends the schedule's share of them before its growth."""
+    small, large = pair
     times = [n / r.tokens_per_second for n, r in zip(schedule.tokens, schedule.rungs, strict=True)]
     first = seconds * sum(times[:-1]) / sum(times)
     tokens = first * small.tokens_per_second, (seconds - first) * large.tokens_per_second
-    belief = schedule.belief
-    grown = Schedule((small, large), tokens, seconds, schedule.idle_tokens, belief)
-    alone = Schedule((large,), (seconds * large.tokens_per_second,), seconds, schedule.idle_tokens, belief)
-    return Pilot(grown, alone, 2 * seconds, needed_rho(asked, rungs))
+    whole = (seconds * large.tokens_per_second,)
+    idle, belief = asked.goal.idle_tokens, asked.belief
+    return Pilot(
+        grown=Schedule((small, large), tokens, seconds, idle, belief),
+        alone=Schedule((large,), whole, seconds, idle, belief),
+        seconds=2 * seconds,
+        needs=needs,
+    )
 
 
 def needed_rho(asked: Request, rungs: Sequence[Rung]) -> float | None:

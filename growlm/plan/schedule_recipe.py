@@ -19,8 +19,11 @@ from growlm.recipe.template import recipe_toml
 _DECAY = 0.2
 
 
-def schedule_recipe(schedule: Schedule, asked: Request, name: str) -> Recipe:
-    """The recipe of a schedule: Llama family, CompleteP from the first stage's shape, WSD, AdamW."""
+def schedule_recipe(schedule: Schedule, asked: Request, name: str, *, like: Schedule | None = None) -> Recipe:
+    """The recipe of a schedule: Llama family, CompleteP from the first stage's shape, WSD, AdamW.
+
+    `like`: take base shape and learning rate of that schedule, so that the two runs can be compared.
+    """
     steps = [max(1, round(tokens / _tokens_per_step(asked))) for tokens in schedule.tokens]
     total = sum(steps)
     data: dict[str, Any] = {
@@ -32,7 +35,7 @@ def schedule_recipe(schedule: Schedule, asked: Request, name: str) -> Recipe:
             "parametrization": "completep",
         },
         "data": {"path": f"data/{name}", "mixture": {"text": 1.0}},
-        "optim": {"lr": _rounded(base_lr(schedule)), "weight_decay": 0.1},
+        "optim": {"lr": _rounded(base_lr(like or schedule)), "weight_decay": 0.1},
         "schedule": {
             "kind": "wsd",
             "warmup_steps": min(2000, max(10, total // 100)),
@@ -50,6 +53,9 @@ def schedule_recipe(schedule: Schedule, asked: Request, name: str) -> Recipe:
             for k, (rung, n) in enumerate(zip(schedule.rungs, steps, strict=True))
         ],
     }
+    if like is not None:
+        base = like.rungs[0].config
+        data["model"] |= {"mup_base_d_model": base.d_model, "mup_base_n_layers": base.n_layers}
     if asked.price is not None:
         data["budget"] = {"price_per_hour": _rounded(asked.price * asked.setting.n_gpus, 6)}
     return Recipe.model_validate(data)
@@ -60,12 +66,14 @@ def recipe_texts(answer: Answer, name: str) -> dict[str, str]:
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("_.-") or "plan"
     asked, words = answer.asked, answer.verdict.words
     texts = {name: recipe_text(schedule_recipe(answer.schedule, asked, name), answer.schedule, asked, words)}
-    for part in ("grown", "alone") if answer.pilot else ():
-        schedule: Schedule = getattr(answer.pilot, part)
+    if answer.pilot is None:
+        return texts
+    for part, schedule in (("grown", answer.pilot.grown), ("alone", answer.pilot.alone)):
         run = f"{name}-pilot-{part}"
         small = pilot_request(asked, schedule.rungs[0])
         about = f"this is one of the two runs of the pilot. {words}"
-        texts[run] = recipe_text(schedule_recipe(schedule, small, run), schedule, small, about)
+        recipe = schedule_recipe(schedule, small, run, like=answer.pilot.grown)
+        texts[run] = recipe_text(recipe, schedule, small, about)
     return texts
 
 

@@ -38,7 +38,7 @@ def seconds_to(loss: float, rungs: Sequence[Rung], goal: Goal, law: Chinchilla) 
     times = [math.inf]
     for rung in rungs:
         tokens = law.tokens_for(rung.params, loss)
-        if goal.min_params <= rung.params <= goal.max_params and tokens <= goal.tokens_stock:
+        if goal.min_params <= rung.params <= goal.max_params and tokens <= goal.tokens_stock * (1 + 1e-6):
             times.append(tokens / rung.tokens_per_second)
     return min(times)
 
@@ -71,7 +71,7 @@ def verdict(found: Found, rungs: Sequence[Rung], goal: Goal, *, measured: bool) 
             f"grow: even if only the loss carries over, it gets to its loss {_times(low)} as cheaply as the "
             f"best model of one size ({size})."
         )
-    elif high < PAYS:
+    elif high < PAYS or len(found.hopeful.rungs) == 1:
         kind = "do not grow"
         words = (
             f"do not grow: train a {size} model instead. Even if all that the small models learned carries "
@@ -79,10 +79,10 @@ def verdict(found: Found, rungs: Sequence[Rung], goal: Goal, *, measured: bool) 
         )
     else:
         kind = "run a pilot first"
-        known = "by the pilot, still" if measured else "nobody knows which in advance:"
+        pilot = "run a larger pilot" if measured else "run this pilot first"
         words = (
-            f"run this pilot first: growing is between {_times(low)} and {_times(high)} as cheap as a {size} "
-            f"model alone, {known} it depends on how much of the small models' training carries over."
+            f"{pilot}: growing is {_times(low)} (only the loss carries over) to {_times(high)} (all that the "
+            f"small models learned does) as cheap as a {size} model alone."
         )
     return Verdict(kind, (low, high), best, words)
 
