@@ -4,6 +4,7 @@
 
 Widths 32 to 256 at three layers under `sp` and `mup`, depths 2 and 8 at width 64 under `mup` and `completep`;
 every learning rate is twice the one before. With as many layers as its base, `completep` is `mup`.
+The smallest size is trained at every rate, the others around the best one.
 The text is English books and modern Chinese from `--corpora`, or else that of `growlm demo`. Runs that are
 done in `--folder` are not done again.
 """
@@ -42,17 +43,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     data = prepared(args.folder / "data", args.corpora)
-    started = time.monotonic()
+    started, sweeps = time.monotonic(), list[Sweep]()
     with Others() as others:
-        sweeps = [
-            one(args.folder, args.workers, data, kind, axis)
-            for axis, kinds in (("width", ("sp", "mup")), ("depth", ("mup", "completep")))
-            for kind in kinds
-        ]
-    minutes = (time.monotonic() - started) / 60
-    (RESULTS / "lr_transfer.svg").write_text(picture(sweeps), encoding="utf-8")
-    text = report(sweeps) + f"\n{minutes:.1f} minutes, others used {others.cores:.1f} cores.\n"
-    write_results("lr_transfer", text, {"minutes": minutes, "sweeps": [facts(s) for s in sweeps]})
+        for axis, kinds in (("width", ("sp", "mup")), ("depth", ("mup", "completep"))):
+            base: dict[int, dict[float, float]] = {}
+            for kind in kinds:
+                sweeps.append(one(args.folder, args.workers, data, kind, axis, base))
+                smallest = min(sweeps[-1].losses)
+                base = {smallest: sweeps[-1].losses[smallest]}
+                (RESULTS / "lr_transfer.svg").write_text(picture(sweeps), encoding="utf-8")
+                write_results("lr_transfer", report(sweeps), {"sweeps": [facts(s) for s in sweeps]})
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes, others used {others.cores:.1f} cores")
 
 
 def prepared(folder: Path, corpora: Path) -> Path:
@@ -77,8 +78,11 @@ def beginning(source: Path, target: Path) -> Path:
     return target
 
 
-def one(folder: Path, workers: int, data: Path, kind: str, axis: str) -> Sweep:
-    """All rates at all sizes under one parametrization; the smallest size is the base shape."""
+def one(
+    folder: Path, workers: int, data: Path, kind: str, axis: str, base: dict[int, dict[float, float]]
+) -> Sweep:
+    """All sizes under one parametrization. The smallest is the base shape, where all are one training: `base`
+    are its losses if they are known."""
     width, layers = (max(WIDTHS), 3) if axis == "width" else (64, max(DEPTHS))
     model = {"family": "llama", "head_dim": HEAD_DIM, "vocab_size": VOCABULARY, "parametrization": kind}
     if kind != "sp":
@@ -110,22 +114,22 @@ def one(folder: Path, workers: int, data: Path, kind: str, axis: str) -> Sweep:
     )
     say = lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)  # noqa: E731
     if axis == "width":
-        return sweep(kind, target, "width", WIDTHS, RATES, folder / "runs", workers, say)
-    return sweep(kind, target, "depth", DEPTHS, RATES, folder / "runs", workers, say)
+        return sweep(kind, target, "width", WIDTHS, RATES, folder / "runs", workers, say, base)
+    return sweep(kind, target, "depth", DEPTHS, RATES[3:6], folder / "runs", workers, say, base)
 
 
 def report(sweeps: list[Sweep]) -> str:
     """A table for each sweep: losses, the best rate, and by how many notches it moved."""
     parts = []
     for s in sweeps:
-        rows = []
+        rows, rates = [], sorted({rate for row in s.losses.values() for rate in row})
         for size in sorted(s.losses):
             best = s.best(size)
-            shown = [cell(s.losses[size][rate], rate == best) for rate in RATES]
+            shown = [cell(s.losses[size].get(rate), rate == best) for rate in rates]
             vertex = s.vertex(size)
             between = "-" if vertex is None else f"2^{math.log2(vertex):.2f}"
             rows.append([str(size), *shown, short(best), f"{s.moved()[size]:+d}", between])
-        head = [s.axis, *map(short, RATES), "best", "notches", "parabola"]
+        head = [s.axis, *map(short, rates), "best", "notches", "parabola"]
         farthest = max(s.moved().values(), key=abs)
         times = max(s.losses) // min(s.losses)
         verdict = f"The best rate moves by at most {abs(farthest)} notches over {times}x {s.axis}."
@@ -133,14 +137,18 @@ def report(sweeps: list[Sweep]) -> str:
     settings = (
         f"Validation loss after {STEPS} steps of {BATCH} x {SEQ_LEN} tokens, linear decay to 0, AdamW, bf16, "
         f"llama with heads of {HEAD_DIM} and {VOCABULARY} ids. Widths have 3 layers and the base width "
-        f"{min(WIDTHS)}; depths have width 64 and {min(DEPTHS)} layers in the base.\n\n"
+        f"{min(WIDTHS)}; depths have width 64 and {min(DEPTHS)} layers in the base. At the base shape all "
+        "are one training. Other sizes start at the best rate of the size before and go on to twice and half "
+        "of the best until it lies between.\n\n"
         "![loss over learning rate](lr_transfer.svg)\n\n"
     )
     return settings + "\n".join(parts)
 
 
-def cell(loss: float, best: bool) -> str:
-    """A loss, bold if it is the best."""
+def cell(loss: float | None, best: bool) -> str:
+    """A loss, bold if it is the best; nothing where none was needed."""
+    if loss is None:
+        return ""
     text = f"{loss:.4f}" if math.isfinite(loss) else "diverged"
     return f"**{text}**" if best else text
 
@@ -155,7 +163,7 @@ def picture(sweeps: list[Sweep]) -> str:
             x_label="learning rate",
             y_label="validation loss",
             x_log=True,
-            x_ticks=RATES,
+            x_ticks=sorted({rate for row in s.losses.values() for rate in row}),
             x_format=short,
             y_range=(lowest - 0.1, lowest + 2.0),
             width=600,

@@ -55,9 +55,9 @@ class Plan:
             for named in map(self.space.named, points)
         ]
 
-    def optuna_sampler(self) -> BaseSampler:
-        """What draws the values of a slot that has none."""
-        return TPESampler(seed=self.seed, n_startup_trials=max(8, self.trials // 4))
+    def sampler_of(self, number: int) -> BaseSampler:
+        """What draws the values of a trial, if its slot has none."""
+        return TPESampler(seed=hash((self.seed, number)) % 2**32, n_startup_trials=max(8, self.trials // 4))
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Every field as optuna knows it. Lists are choices for tpe, places on the grid otherwise."""

@@ -60,7 +60,7 @@ def search(target: Recipe, proxy: Proxy, plan: Plan, settings: Settings) -> Outc
     storage, lock = open_storage(settings.folder, settings.storage)
     stage = proxy.recipe.stages[0]
     pruner = make_pruner(settings.pruner, stage.tokens or 0, proxy.recipe.eval.every_tokens)
-    study = Study(storage, settings.name, plan.distributions(), plan.optuna_sampler(), pruner, lock)
+    study = Study(storage, settings.name, plan.distributions(), plan.sampler_of, pruner, lock)
     _same_search(study, proxy.recipe, plan, data)
     write_atomic(settings.folder / PROXY, recipe_toml(proxy.recipe).encode())
     _work(study, proxy, plan, settings)

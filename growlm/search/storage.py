@@ -21,7 +21,7 @@ _MEETINGS = 3  # two machines that make the tables at the same instant
 _DRIVERS = {
     "psycopg2": 'pip install "psycopg2-binary>=2.9"',
     "psycopg": 'pip install "psycopg[binary]>=3.2"',
-    "MySQLdb": 'pip install "mysqlclient>=2.2"',
+    "mysqldb": 'pip install "mysqlclient>=2.2"',
     "pymysql": 'pip install "pymysql>=1.1"',
 }
 
@@ -47,7 +47,7 @@ def open_storage(folder: Path, url: str | None) -> tuple[RDBStorage, Path | None
                 _write_ahead(storage)
             return storage, (folder / "study.lock" if sqlite else None)
         except ImportError as error:
-            raise _missing_driver(error, shown) from error
+            raise _missing_driver(make_url(url).get_dialect().driver, shown) from error
         except (OperationalError, DatabaseError) as error:
             if meeting + 1 == _MEETINGS:
                 reason = str(error.orig).strip().partition("\n")[0]
@@ -87,10 +87,9 @@ def show_url(url: str) -> str:
     return made.render_as_string(hide_password=True)
 
 
-def _missing_driver(error: ImportError, shown: str) -> RecipeError:
-    name = next((n for n in _DRIVERS if n in str(error)), "")
+def _missing_driver(driver: str, shown: str) -> RecipeError:
     return RecipeError(
-        f"this database needs a driver that is not installed: {name or error}",
+        f"this database needs the driver {driver}, which is not installed",
         where=f"--storage {shown}",
-        fix=_DRIVERS.get(name, "install the driver that the URL names"),
+        fix=_DRIVERS.get(driver, f"pip install {driver}"),
     )

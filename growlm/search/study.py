@@ -16,7 +16,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,22 +91,27 @@ class Study:
         storage: RDBStorage,
         name: str,
         distributions: dict[str, BaseDistribution],
-        sampler: BaseSampler,
+        sampler_of: Callable[[int], BaseSampler],
         pruner: BasePruner,
         lock: Path | None,
     ) -> None:
-        """Open the study, or make it. `lock` is a file beside a SQLite database, which locks no rows."""
+        """Open the study, or make it.
+
+        `sampler_of` makes the sampler that draws a trial, by its number: one that lived on would draw the
+        same points again on every machine and after every start. `lock` is a file beside a SQLite database,
+        which locks no rows.
+        """
         self._study = create_study(
             storage=storage,
             study_name=name,
-            sampler=sampler,
+            sampler=sampler_of(0),
             pruner=pruner,
             direction="minimize",
             load_if_exists=True,
         )
         self._storage, self._lock = storage, lock
         self._id = storage.get_study_id_from_name(name)
-        self._distributions = distributions
+        self._distributions, self._sampler_of = distributions, sampler_of
         self._me = {
             "owner": uuid.uuid4().hex,
             "host": _host(),
@@ -186,7 +191,14 @@ class Study:
 
     def results(self) -> list[Result]:
         """Every trial but duplicates, by number."""
-        return [_result(t) for t in self._trials() if t.state != TrialState.FAIL or "ending" in t.user_attrs]
+        found, counted = [], set[str]()
+        for t in self._trials():
+            if t.state == TrialState.FAIL and "ending" in t.user_attrs:
+                found.append(_result(t))
+            elif t.state != TrialState.FAIL and t.user_attrs["slot"] not in counted:
+                counted.add(t.user_attrs["slot"])
+                found.append(_result(t))
+        return found
 
     def open(self, among: set[str]) -> int:
         """How many of these slots wait or are being worked on."""
@@ -198,6 +210,7 @@ class Study:
 
     def _claim(self, t: FrozenTrial) -> Taken:
         self._write_lease(t._trial_id, 0)
+        self._study.sampler = self._sampler_of(t.number)
         trial = self._trial(t._trial_id)
         for name, distribution in self._distributions.items():
             _draw(trial, name, distribution)

@@ -47,8 +47,8 @@ class Sweep:
         return {size: round(math.log2(self.best(size) / first)) for size in sorted(self.losses)}
 
     def vertex(self, size: int) -> float | None:
-        """The best rate by a parabola through the losses of the best rate and the two beside it, in log2 of
-        the rate; None at an edge of the grid."""
+        """The best rate by a parabola through the losses of the best rate and the two beside it; None where
+        there is no such parabola."""
         rates = sorted(self.losses[size])
         at = rates.index(self.best(size))
         if not 0 < at < len(rates) - 1:
@@ -78,17 +78,24 @@ def sweep(
     folder: Path,
     workers: int,
     say: Callable[[str], None],
+    known: Mapping[int, Mapping[float, float]] | None = None,
 ) -> Sweep:
-    """Train every size at every rate, the smallest first; the same command goes on after a kill."""
-    recipes = {
-        (size, rate): _plain(recipe_at(sized(target, axis, size), {"optim.lr": rate}))
-        for size in sorted(sizes)
-        for rate in rates
-    }
-    losses: dict[int, dict[float, float]] = {size: {} for size in sizes}
-    for (size, rate), loss in train_all(recipes, folder, workers):
-        losses[size][rate] = loss
-        say(f"{label}, {axis} {size}, learning rate {short(rate)}: loss {loss:.4f}")
+    """Train the smallest size at every rate; then each at the best rate of the one before, and at twice and
+    half the best one until that lies between. The same command goes on after a kill.
+
+    `known` are losses that need no training, by size and rate.
+    """
+    losses = {size: dict((known or {}).get(size, {})) for size in sorted(sizes)}
+    wanted = list(rates)
+    for size, row in losses.items():
+        while missing := [rate for rate in wanted if rate not in row]:
+            recipe = sized(target, axis, size)
+            recipes = {rate: _plain(recipe_at(recipe, {"optim.lr": rate})) for rate in missing}
+            for rate, loss in train_all(recipes, folder, workers):
+                row[rate] = loss
+                say(f"{label}, {axis} {size}, learning rate {short(rate)}: loss {loss:.4f}")
+            best = min(row, key=row.__getitem__)
+            wanted = [best / 2, best, best * 2]
     return Sweep(label, axis, losses)
 
 

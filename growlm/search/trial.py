@@ -126,6 +126,7 @@ def _train(recipe: Recipe, folder: Path, gpu: str | None) -> int:
     code = 1
     try:
         _detach(folder / OUTPUT)
+        sys.argv = ["growlm", "train", "--run", str(folder)]  # the record keeps it, and no password
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         from growlm.train.supervisor import run

@@ -27,7 +27,7 @@ def plan() -> Plan:
 def opened(folder: Path, plan: Plan, name: str = "study") -> Study:
     """The study as one process sees it."""
     storage, lock = open_storage(folder, None)
-    return Study(storage, name, plan.distributions(), plan.optuna_sampler(), NopPruner(), lock)
+    return Study(storage, name, plan.distributions(), plan.sampler_of, NopPruner(), lock)
 
 
 def names(slots: list[Slot]) -> set[str]:
@@ -91,6 +91,27 @@ def test_a_trial_of_a_dead_process_is_taken_up_and_one_of_a_live_process_is_not(
     assert [r.loss for r in study.results()] == [2.0, None]
 
 
+def test_on_another_machine_a_lease_that_stands_still_is_taken_over_and_one_that_moves_is_not(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = plan.slots()[:1]
+    here = opened(tmp_path, plan)
+    here.queue(slots)
+    taken = here.take(names(slots))
+    assert taken is not None
+    monkeypatch.setattr("growlm.search.study._host", lambda: "elsewhere")
+    monkeypatch.setattr("growlm.search.study.STALE_SECONDS", 0.3)
+    there = opened(tmp_path, plan)
+    for _ in range(4):
+        assert there.take(names(slots)) is None
+        time.sleep(0.1)
+        assert here.renew(taken)
+    assert there.take(names(slots)) is None
+    time.sleep(0.4)
+    assert there.take(names(slots)) == taken
+    assert not here.renew(taken)
+
+
 def test_of_two_trials_in_a_slot_the_first_counts(tmp_path: Path, plan: Plan) -> None:
     study, slots = opened(tmp_path, plan), plan.slots()[:1]
     study.queue(slots)
@@ -130,7 +151,7 @@ def test_sampled_trials_are_as_many_as_asked_and_inside_the_space(tmp_path: Path
     study = opened(tmp_path, plan)
     assert study.queue(plan.slots()) == 12
     seen = []
-    while taken := study.take(names(plan.slots())):
+    while taken := opened(tmp_path, plan).take(names(plan.slots())):  # started anew for each
         seen.append(taken.values)
         study.finish(taken, "done", float(taken.values["optim.lr"]), {})
     assert len(seen) == 12
@@ -145,7 +166,7 @@ def test_sampled_trials_are_as_many_as_asked_and_inside_the_space(tmp_path: Path
 def test_the_median_pruner_spares_the_start_and_the_better_half(tmp_path: Path, plan: Plan) -> None:
     storage, lock = open_storage(tmp_path, None)
     pruner = make_pruner("median", tokens=1000, every=100)
-    study = Study(storage, "s", plan.distributions(), plan.optuna_sampler(), pruner, lock)
+    study = Study(storage, "s", plan.distributions(), plan.sampler_of, pruner, lock)
     slots = plan.slots()[:7]
     study.queue(slots)
     for base in (1.0, 2.0, 3.0, 4.0, 5.0):
