@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from growlm.parallel.compile import as_written, compile_blocks
 from growlm.parallel.recompute import recompute
 from growlm.parallel.sharding import shard
 from growlm.plan.layout import Layout, Recompute
+from growlm.recipe.schema import OptimTable
+from growlm.train.optimizer import Optimizer
 from tests.model.tiny import batch, config
 
 RAMP = Ramp(10, {"d_model": ((10, 16),), "q": ((8, 16),), "ffn": ((20, 24),), "vocab": ((45, 50),)}, (1, 3))
@@ -56,8 +59,38 @@ def train(model: Decoder, ramp: Ramp | None = None) -> list[float]:
     return figures
 
 
-def plain(family: str) -> Decoder:
-    return Decoder(config(family, n_layers=4)).init_weights(0)
+def plain(family: str, **changes: Any) -> Decoder:
+    return Decoder(config(family, n_layers=4, **changes)).init_weights(0)
+
+
+COMPLETEP = {"mup_base_d_model": 4, "mup_base_n_layers": 2, "logit_mult": 0.25}
+"""4 times as wide as its base shape and twice as deep."""
+
+
+def optimized(model: Decoder) -> list[float]:
+    """Losses of steps with multipliers for each parameter by its name."""
+    optimizer = Optimizer.of(model, OptimTable.model_validate({"lr": 1e-2, "eps": 1e-3}), {})
+    assert optimizer.parameters.keys() == dict(model.named_parameters()).keys()
+    tokens, targets = batch(model.config)
+    losses = []
+    for update in range(1, STEPS + 1):
+        model.zero_grad()
+        loss = model.loss(tokens, targets)
+        loss.backward()
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        optimizer.step(grads, 1e-2, update)
+        losses.append(loss.item())
+    return losses
+
+
+def test_multipliers_survive() -> None:
+    """The branches' in the graph, the optimizer's by the names that compiled blocks keep."""
+    model = plain("llama", **COMPLETEP)
+    compile_blocks(model)
+    compiled = optimized(model)
+    assert compiled == pytest.approx(optimized(plain("llama", **COMPLETEP)), rel=1e-5)
+    assert compiled != pytest.approx(optimized(plain("llama")), rel=1e-3)
+    assert graphs() == 1
 
 
 def graphs() -> int:

@@ -70,6 +70,14 @@ TOGETHER: list[Row] = [
     ("qwen3", {}, {"tp": 2, "pp": 2, **SEQUENCE, "interleave": 1, "recompute": "selective"}, GROWN | MUON),
     ("llama", {"n_layers": 5, "tied": False}, {"tp": 2, "pp": 2, **SEQUENCE, "interleave": 2}, GROWN),
 ]
+COMPLETEP = {"mup_base_d_model": 5, "mup_base_hidden": (8.0, 4.0, 14.0), "mup_base_n_layers": 1}
+"""4 times as wide as its base shape, 2 times in q, kv and ffn, and 3 or more times as deep."""
+SCALED: list[Row] = [
+    ("llama", COMPLETEP | {"logit_mult": 0.25}, {"dp": 2, "zero": 3}, GROWN),
+    ("flm", COMPLETEP | {"logit_mult": 0.25, "tied": False}, {"tp": 2, **SEQUENCE}, {}),
+    ("qwen3", COMPLETEP | {"n_layers": 5}, {"pp": 2, "micro_batch": 2}, MUON),
+    ("llama", COMPLETEP | {"logit_mult": 0.25}, {"dp": 2, "tp": 2, "zero": 1, "recompute": "full"}, MUON),
+]
 CORNER: list[Row] = [
     ("qwen3", {}, {"dp": 2, "tp": 2, "pp": 2, **SEQUENCE, "recompute": "selective"}, GROWN | MUON),
     ("flm", {"n_layers": 5}, {"dp": 2, "tp": 2, "pp": 2, "zero": 1, "interleave": 2}, GROWN),
@@ -106,11 +114,12 @@ def assert_equal(ranks: Ranks, row: Row, **how: Any) -> None:
 
 def name(row: Row) -> str:
     family, changes, layout, training = row
-    parts = [f"{key}={value}" for key, value in (changes | layout | training).items()]
-    return "-".join([family, *parts])
+    shown = {key: value for key, value in changes.items() if key not in COMPLETEP} | layout | training
+    scaled = ["completep"] if COMPLETEP.items() <= changes.items() else []
+    return "-".join([family, *scaled, *(f"{key}={value}" for key, value in shown.items())])
 
 
-@pytest.mark.parametrize("row", [*ALONE, *DATA, *TENSOR, *PIPELINE, *TOGETHER], ids=name)
+@pytest.mark.parametrize("row", [*ALONE, *DATA, *TENSOR, *PIPELINE, *TOGETHER, *SCALED], ids=name)
 def test_a_layout_trains_as_one_process(ranks: Ranks, row: Row) -> None:
     assert_equal(ranks, row, precision="fp64")
 
