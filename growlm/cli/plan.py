@@ -20,7 +20,7 @@ SEARCH = "Without a recipe: search a growth schedule for a budget"
 
 
 ONLY = {
-    True: ("set_", "measured", "layouts"),
+    True: ("set_", "measured", "searched", "layouts"),
     False: (
         *("days", "money", "gpu_hours", "tokens", "min_params", "max_params", "tokens_stock"),
         *("max_stages", "max_growth", "seq_len", "vocab_size", "pilot", "out"),
@@ -45,6 +45,9 @@ def plan(
     ] = None,
     measured: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Take the MFU from a run on the same kind of device.")
+    ] = None,
+    searched: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Add what this search of `growlm search` took.")
     ] = None,
     goodput: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Useful share of the time; 0.93 if not given.")
@@ -145,11 +148,14 @@ def plan(
     from growlm.plan.economics import economics
     from growlm.plan.ranking import rank_layouts
     from growlm.plan.run_plan import plan_recipe
+    from growlm.plan.searched import searched_flops
     from growlm.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, set_ or [])
     setting = _setting(loaded, table, gpus, mfu, measured, goodput, price, grid)
     planned = plan_recipe(loaded, table, setting)
+    if searched is not None:
+        planned = replace(planned, search_flops=searched_flops(searched))
     ranked = []
     if layouts:
         stages = range(len(loaded.stages))

@@ -111,6 +111,12 @@ def _facts(plan: RunPlan, machines: Machines) -> Iterator[tuple[str, str]]:
         "",
         f"{half}; {f.paper / zeros[0]:.4g} +- {f.paper_range / zeros[0]:.3g} by the papers' 84 +- 12 formula",
     )
+    if plan.search_flops is not None:
+        share = plan.search_flops / f.model
+        yield (
+            "search",
+            f"{plan.search_flops:.4g} FLOPs of search besides, {share:.2%} as many",
+        )
     energy = f"{gpu.watts:g} W x PUE {machines.pue:g}"
     grid = f"{machines.intensity(setting.grid):g} g/kWh ({setting.grid or machines.grid})"
     yield "energy", f"{amount(plan.total.kwh)} kWh: GPU-hours x {energy}"

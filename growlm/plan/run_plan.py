@@ -72,7 +72,10 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """All stages; `static` is what the last stage's model costs on the tokens of all, at its MFU."""
+    """All stages; `static` is what the last stage's model costs on the tokens of all, at its MFU.
+
+    `search_flops`: of the search of its hyper-parameters, where it is known; in no other figure.
+    """
 
     name: str
     setting: Setting
@@ -80,6 +83,7 @@ class RunPlan:
     flops: FlopCounts
     total: Cost
     static: Cost
+    search_flops: float | None = None
 
 
 def setting_of(

@@ -34,6 +34,10 @@ LOGIT_BYTES = 16
 UPDATE_BYTES = 32
 """Read and written per parameter by clipping and AdamW: weight, gradient and two moments in fp32."""
 
+FP32 = {"cpu": 1 / 6, "cuda": 1 / 16}
+"""Speed of fp32 matmuls over bf16's: without TF32, 19.5 of 312 TFLOP/s on A100, 67 of 989 on H100; on a CPU
+with AMX about a sixth."""
+
 LAUNCH = 3e-4
 """Seconds in which a host launches the kernels of a block, forward and backward: small blocks wait for it."""
 
@@ -98,6 +102,8 @@ def _block_seconds(config: ModelConfig, layout: Layout, work: Work, gpu: Gpu) ->
     """Seconds of a micro-batch on one rank: in a block, to make it again, and in head and loss."""
     tokens = layout.micro_batch * work.seq_len
     speed, memory = gpu.peak_flops * gpu.efficiency * layout.tp, gpu.memory_bytes_per_second
+    if work.compute_bytes == 4:
+        speed *= FP32["cpu" if work.cpu else "cuda"]
     moved = PASSES * block_bytes(config, layout, work, recompute="none") / memory
     flops = block_flops(config, work.seq_len)
     again = recomputed_flops(config, work.seq_len, layout.recompute)

@@ -84,6 +84,7 @@ WRONG = [
     (("laptop", "--gpus", "11xh100"), "not a multiple of dp 11"),
     (("flm-101b", "--gpus", "8xh100"), "over 192 ranks"),
     (("laptop", "--days", "3"), "--days"),
+    (("laptop", "--searched", "nowhere"), "not the folder of a finished search"),
     (("--gpus", "4xh100", "--days", "3", "--layouts"), "--layouts"),
     ((), "nothing to plan"),
 ]
@@ -96,6 +97,12 @@ def test_a_wrong_use_is_one_error(arguments: tuple[str, ...], what: str) -> None
     assert done.err.startswith("error: ")
     assert what in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_search_is_counted_apart(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"cost": {"flops": 1e13}}', encoding="utf-8")
+    plain, more = (growlm("plan", "laptop", *args, "--json") for args in ((), ("--searched", tmp_path)))
+    assert json.loads(more.out) == json.loads(plain.out) | {"search_flops": 1e13}
 
 
 def test_what_does_not_fit_is_said() -> None:

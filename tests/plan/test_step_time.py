@@ -139,3 +139,13 @@ def test_the_bubble_and_the_network_cost_what_they_must() -> None:
     assert slow_step.compute == fast_step.compute
     across = [step_time(MPT["7b"], Layout(dp=dp, zero=3), work, gpu).communication for dp in (8, 16)]
     assert across[1] > across[0] / 2, "of half as many micro-batches, over the slower network"
+
+
+def test_fp32_is_as_much_slower_as_its_peak() -> None:
+    """A100: 19.5 against 312 TFLOP/s."""
+    gpu, layout = MACHINES.gpu("a100"), Layout(zero=0, micro_batch=16)
+    bf16, fp32 = (
+        step_time(MPT["7b"], layout, Work(seq_len=2048, batch_size=16, compute_bytes=size), gpu).seconds
+        for size in (2, 4)
+    )
+    assert fp32 / bf16 == pytest.approx(312 / 19.5, rel=0.1)
