@@ -24,8 +24,8 @@ def outlook(forecasts: list[Record], steps: list[Record]) -> dict[str, Any] | No
     path = newest.get("path")
     if newest.get("stage") != last.get("stage") or not isinstance(path, dict):
         return None
-    curve = [path.get(key) for key in ("step", "loss", "half")]
-    if not all(isinstance(c, list) and c and len(c) == len(curve[0]) for c in curve):
+    curve = [c if isinstance(c := path.get(key), list) else [] for key in ("step", "loss", "half")]
+    if len({len(c) for c in curve}) > 1:
         return None
     at, loss, half = (np.array([number(v) for v in c]) for c in curve)
     good = np.isfinite(at) & np.isfinite(loss) & np.isfinite(half)

@@ -11,18 +11,18 @@ from growlm.scaling.candidates import Candidate
 from growlm.scaling.interval import SEEDS_NOISE, judge
 
 _SHARES = (0.08, 0.15, 0.25, 0.35, 0.45)
-_DRAWS = 24
+_DRAWS = 16
 _PRIOR_CUTS = 2.0
 """Back-tests count as if as many more had shown the interval to be right."""
 
 
 @dataclass(frozen=True)
 class BackTest:
-    """rms: of relative errors over all held-out points. largest: signed relative error at the one nearest to
-    the target, from the fit without it. inflation: factor on the variance that the errors ask for, 1 or more.
+    """rms: of relative errors over all held-out points, None if there were none. largest: signed relative error
+    at the one nearest to the target. inflation: factor on the variance that the errors ask for, 1 or more.
     """
 
-    rms: float
+    rms: float | None
     largest: float | None
     inflation: float
     cuts: int
@@ -41,7 +41,7 @@ def back_test(candidate: Candidate) -> BackTest:
         if largest is None:
             largest = float(np.expm1(error[np.flatnonzero(out) == nearest][0]))
     if not squares:
-        return BackTest(_unknown(candidate), None, 1.0, 0)
+        return BackTest(None, None, 1.0, 0)
     inflation = (_PRIOR_CUTS + sum(scores)) / (_PRIOR_CUTS + len(scores))
     return BackTest(float(np.sqrt(np.mean(squares))), largest, max(1.0, inflation), len(scores))
 
@@ -63,8 +63,3 @@ def _cuts(candidate: Candidate) -> Iterator[tuple[np.ndarray, int]]:
             continue
         done = int(keep.sum())
         yield keep, nearest
-
-
-def _unknown(candidate: Candidate) -> float:
-    """What to weigh a law by that has too few points for a back-test."""
-    return 2 * candidate.fit().sigma

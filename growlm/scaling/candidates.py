@@ -159,7 +159,7 @@ def _frontier(table: Table, target: Target) -> Candidate | str:
         return "needs a target of FLOPs"
     optima = compute_optima(table)
     if optima is None:
-        return "needs several sizes at each of 4 or more levels of compute"
+        return "needs several sizes at each of 5 or more levels of compute"
     if target.n is not None and "n" in table and not optima.is_near(target.n, target.c):
         return "the target is far from compute-optimal"
     at = np.log([[target.c]])

@@ -18,6 +18,8 @@ MEANINGS = {
     "depth": "layers",
     "step": "optimizer steps",
     "lr": "learning rate",
+    "lr_end": "learning rate of the last step",
+    "lr_peak": "highest learning rate",
     "run": "name of the run or schedule",
 }
 
@@ -40,6 +42,8 @@ _NAMES = {
     "depth": "depth n_layers layers num_layers n_layer num_hidden_layers",
     "step": "step steps iteration iterations iter iters train_steps training_steps n_steps _step",
     "lr": "lr learning_rate lrs eta learning_rates",
+    "lr_end": "lr_end final_lr last_lr end_lr lr_final lr_last",
+    "lr_peak": "lr_peak peak_lr max_lr lr_max",
     "run": "run run_name run_id name schedule curve model model_name experiment group",
 }
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "bn": 1e9, "t": 1e12}

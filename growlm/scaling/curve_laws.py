@@ -98,7 +98,8 @@ def fit_multi_power(curves: Sequence[Curve], weights: np.ndarray | None = None) 
     loss, w = np.concatenate([c.loss for c in curves]), _even(curves, weights)
     area = np.concatenate([s.area for s in parts])
     peak = max(float(c.lr.max()) for c in curves)
-    middle = float(np.median(np.concatenate([s.swept[s.swept > 0] for s in parts] or [np.ones(1)])))
+    swept = np.concatenate([s.swept[s.swept > 0] for s in parts])
+    middle = float(np.median(swept)) if len(swept) else 1.0
 
     def inner(q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         alpha, c, beta, gamma = np.exp(q[0]), np.exp(q[1]) / middle, np.exp(q[2]), np.exp(q[3])
@@ -111,28 +112,16 @@ def fit_multi_power(curves: Sequence[Curve], weights: np.ndarray | None = None) 
         away = (q[2:] - np.log(_USUAL)) / _USUAL_SPREAD
         return np.concatenate([inner(q)[1] * np.sqrt(w) * 1e3, away])
 
-    best, low = None, np.inf
     bounds = (np.log([0.03, 1e-3, 0.1, 0.1]), np.log([3.0, 1e3, 2.0, 1.0]))
-    for start in ((0.5, 1.0, 0.5, 0.5), (0.5, 10.0, 0.4, 0.6)):
-        solved = least_squares(
-            residuals, np.log(start), bounds=bounds, loss="soft_l1", max_nfev=40, diff_step=1e-3
-        )  # fmt: skip
-        if solved.cost < low:
-            best, low = solved.x, solved.cost
-    assert best is not None
-    (l0, a, b), _, (alpha, c, beta, gamma) = inner(best)
-    return MultiPower(
-        float(l0),
-        float(a * area.mean() ** alpha),
-        float(b),
-        float(c),
-        float(alpha),
-        float(beta),
-        float(gamma),
-    )
+    start = np.log([0.5, 3.0, *_USUAL])
+    solved = least_squares(residuals, start, bounds=bounds, loss="soft_l1", max_nfev=25, diff_step=1e-3)
+    (l0, a, b), _, (alpha, c, beta, gamma) = inner(solved.x)
+    a *= area.mean() ** alpha
+    return MultiPower(*map(float, (l0, a, b, c, alpha, beta, gamma)))
 
 
-FITS: dict[str, Callable[[Sequence[Curve]], Annealing | MultiPower]] = {
+Fit = Callable[[Sequence[Curve]], Annealing | MultiPower]
+FITS: dict[str, Fit] = {
     "annealing": fit_annealing,
     "multi-power": fit_multi_power,
 }

@@ -9,8 +9,8 @@ import numpy as np
 
 from growlm.errors import DataError
 
-KNOTS = 200
-POINTS = 120
+KNOTS = 120
+POINTS = 80
 PEAK = 0.999
 WARMUP = 0.2
 

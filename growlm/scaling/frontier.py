@@ -11,6 +11,7 @@ from growlm.scaling.table import Table
 _WIDTH = np.log(2.0)
 """A level is what lies within a factor of two."""
 _NEAR = np.log(2.5)
+_LEVELS = 5
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ def compute_optima(table: Table) -> Optima | None:
     """Per level of compute the bottom of a parabola in log N (2203.15556, approach 2).
 
     Without sizes, or where sizes and tokens grow in proportion, all rows are the frontier. None with fewer
-    than four levels.
+    than five levels.
     """
     c, loss = np.log(table["c"]), table["loss"]
     if "n" not in table or _one_ratio(table):
-        return Optima(table["c"], loss, table.columns.get("n")) if len(np.unique(c)) >= 4 else None
+        return Optima(table["c"], loss, table.columns.get("n")) if len(np.unique(c)) >= _LEVELS else None
     n, found = np.log(table["n"]), []
     for level in np.arange(c.min() + _WIDTH / 2, c.max() + _WIDTH / 2, _WIDTH):
         near = np.abs(c - level) <= _WIDTH / 2
@@ -50,7 +51,7 @@ def compute_optima(table: Table) -> Optima | None:
         best = -q[1] / (2 * q[2]) if q[2] > 0 else np.inf
         if z.min() <= best <= z.max():
             found.append((level, q[0] - q[1] ** 2 / (4 * q[2]), best + middle))
-    if len(found) < 4:
+    if len(found) < _LEVELS:
         return None
     level, log_loss, size = np.exp(np.array(found)).T
     return Optima(level, log_loss, size)

@@ -20,6 +20,7 @@ within a factor of e^0.7; this decides only where the data say little."""
 PUBLISHED_DELTA = 1e-3
 """Huber's threshold on log loss (2203.15556, section 3.3)."""
 _TINY = 1e-12
+_MOST_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,15 @@ def fit_powers(
     delta: float | None = None,
     prior: bool = True,
     start: Fit | None = None,
-    iterations: int = 200,
+    tolerance: float = 1e-10,
 ) -> Fit:
     """Fit E, A_j >= 0 and exponents > 0 to `loss` (M,) at logarithms `x` (M, J), by Huber's loss on log L.
 
     weights: (B, M) for B fits at once (a bootstrap). delta: Huber's threshold; None: 1.345 robust standard
     deviations of the residuals, so that clean data are fitted by least squares. prior: pull the exponents to
     PRIOR_EXPONENT as one more observation would. start: where to begin; without it a grid over the
-    exponents, E and A_j by non-negative least squares for each (variable projection).
+    exponents, E and A_j by non-negative least squares for each (variable projection). tolerance: of the
+    relative cost.
     """
     of_term = tuple(of_term)
     centre = x.mean(axis=0) if start is None else start.centre
@@ -81,20 +83,20 @@ def fit_powers(
     w = np.ones((1, len(y))) if weights is None else weights
     if start is None:
         theta, sigma = _project(z, loss, of_term, w.mean(axis=0)), None
-        theta, cost = _descend(theta, z, y, w.mean(axis=0, keepdims=True), of_term, delta or 0.05, 0.0, 60)
+        theta, cost = _descend(theta, z, y, w.mean(axis=0, keepdims=True), of_term, delta or 0.05, 0.0, 1e-5)
         theta = theta[[int(cost.argmin())]]
         for _ in range(2):
             sigma = _spread(_model(theta, z, of_term)[0][0] - y, theta.shape[1])
             limit = delta or 1.345 * sigma
             pull = sigma if prior else 0.0
-            theta, _ = _descend(theta, z, y, w.mean(axis=0, keepdims=True), of_term, limit, pull, iterations)
+            theta, _ = _descend(theta, z, y, w.mean(axis=0, keepdims=True), of_term, limit, pull, tolerance)
         sigma = _spread(_model(theta, z, of_term)[0][0] - y, theta.shape[1])
     else:
         theta, sigma = start.theta[:1], start.sigma
     if len(w) > 1 or start is not None:
         begin = np.repeat(theta, len(w), axis=0)
         limit, pull = delta or 1.345 * sigma, sigma if prior else 0.0
-        theta, _ = _descend(begin, z, y, w, of_term, limit, pull, min(iterations, 40))
+        theta, _ = _descend(begin, z, y, w, of_term, limit, pull, max(tolerance, 1e-5))
     return Fit(theta, centre, of_term, float(sigma))
 
 
@@ -122,7 +124,7 @@ def _descend(
     of_term: tuple[int, ...],
     delta: float,
     pull: float,
-    iterations: int,
+    tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Levenberg-Marquardt on Huber's loss, B problems at once: (B, P) parameters and (B,) costs."""
     j, theta = len(of_term), theta.copy()
@@ -140,7 +142,7 @@ def _descend(
     cost, r, jacobian = state(theta)
     damping = np.full(len(theta), 1e-2)
     eye = np.eye(theta.shape[1])
-    for _ in range(iterations):
+    for _ in range(_MOST_STEPS):
         held = w * np.minimum(1.0, delta / np.maximum(np.abs(r), _TINY))
         weighted = jacobian * held[:, :, None]
         hessian = weighted.transpose(0, 2, 1) @ jacobian
@@ -161,7 +163,7 @@ def _descend(
         jacobian = np.where(better[:, None, None], new_jacobian, jacobian)
         cost = np.where(better, new_cost, cost)
         damping = np.clip(np.where(better, damping / 3, damping * 5), 1e-9, 1e9)
-        if (not better.any() and damping.min() >= 1e8) or (better.all() and gain < 1e-12):
+        if (not better.any() and damping.min() >= 1e8) or (better.any() and gain < tolerance):
             break
     return theta, cost
 

@@ -9,7 +9,9 @@ import numpy as np
 from growlm.errors import DataError
 from growlm.scaling.backtest import BackTest, back_test
 from growlm.scaling.candidates import Target, candidates
+from growlm.scaling.caution import cautions
 from growlm.scaling.interval import LEVEL, Judged, combine, judge
+from growlm.scaling.screen import screened
 from growlm.scaling.table import Table
 
 
@@ -50,21 +52,22 @@ def predict(table: Table, target: Target, law: str | None = None) -> Prediction:
     """
     if len(table) < 3:
         raise DataError(f"{len(table)} points are too few to fit a law", fix="give 5 runs or more")
-    target = target.completed()
+    table, target = screened(table), target.completed()
     found = candidates(table, target, law)
     judged = [judge(c, c.target) for c in found]
     tests = [back_test(c) for c in found]
     mean, variance, weights = combine(judged, [t.rms for t in tests])
     inflation = float(weights @ np.array([t.inflation for t in tests]))
     half = float(quantile(judged) * np.sqrt(variance[0] * inflation))
+    extrapolation = _extrapolation(table, target)
     return Prediction(
         target=target,
         loss=float(np.exp(mean[0])),
         low=float(np.exp(mean[0] - half)),
         high=float(np.exp(mean[0] + half)),
         laws=tuple(_result(j, t, float(w)) for j, t, w in zip(judged, tests, weights, strict=True)),
-        extrapolation=_extrapolation(table, target),
-        warnings=table.notes,
+        extrapolation=extrapolation,
+        warnings=(*cautions(table, target, extrapolation), *table.notes),
         points=len(table),
     )
 

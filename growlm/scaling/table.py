@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,19 @@ from growlm.scaling.columns import match_columns, number
 FLOPS_PER_PARAMETER_TOKEN = 6.0
 """C = 6 N D (Kaplan et al., 2001.08361, section 2.1)."""
 
-_NUMBERS = ("n", "n_total", "d", "c", "tpp", "loss", "width", "depth", "step", "lr")
+_NUMBERS = ("n", "n_total", "d", "c", "tpp", "loss", "width", "depth", "step", "lr", "lr_end", "lr_peak")
+_NEEDED = ("n", "d", "c", "loss")
+"""An empty cell here is an error; any other column with one is not used."""
 
 
 @dataclass(frozen=True)
 class Table:
     """One row per measured loss. `columns`: meaning (see `columns.MEANINGS`) -> (R,) float64, all finite and
-    positive (step and lr: not negative). `runs`: (R,) name of the run a row belongs to."""
+    positive (steps and rates: not negative). `runs`: (R,) name of the run a row belongs to."""
 
     columns: dict[str, np.ndarray]
     runs: np.ndarray
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -44,29 +46,49 @@ class Table:
         return Table({k: v[keep] for k, v in self.columns.items()}, self.runs[keep], self.notes)
 
 
-def read_table(path: Path, given: dict[str, str] | None = None) -> Table:
+def read_table(path: Path, given: dict[str, str] | None = None, *, measured: bool = True) -> Table:
     """The table of a .csv, .tsv, .json or .jsonl file; `given` maps meanings to its headers.
 
-    Raises DataError: no such file, no rows, no loss, a cell that is no positive number.
+    `measured` tables need losses; rows without one are left out, and so are rows that repeat another, both
+    with a note. Raises DataError: no such file, no rows, no loss, a cell that is no positive number.
     """
     rows = _rows(Path(path))
-    headers = list(dict.fromkeys(h for row in rows for h in row))
+    headers = list(dict.fromkeys(str(h) for row in rows for h in row))
     found = match_columns(headers, given or {})
-    if "loss" not in found:
+    if measured and "loss" not in found:
         raise DataError(
             "there is no column of losses",
             where=str(path),
             why=f"its columns are {', '.join(headers)}",
             fix="name it: --columns loss=HEADER",
         )
-    columns = {
-        meaning: _column(path, rows, header, factor, meaning)
-        for meaning, (header, factor) in found.items()
-        if meaning in _NUMBERS
-    }
+    notes = []
+    if measured:
+        rows, left_out = _with_loss(path, rows, found["loss"][0])
+        notes += [f"{left_out} rows of {Path(path).name} have no loss and are left out"] if left_out else []
+    columns: dict[str, np.ndarray] = {}
+    for meaning, (header, factor) in found.items():
+        if meaning not in _NUMBERS:
+            continue
+        needed = meaning in _NEEDED or meaning in (given or {})
+        if needed or not any(_is_empty(row.get(header)) for row in rows):
+            columns[meaning] = _column(path, rows, header, factor, meaning)
     header = found.get("run", ("", 1.0))[0]
     runs = np.array([str(row.get(header, "")) or Path(path).stem for row in rows])
-    return _complete(columns, runs)
+    return table_of(columns, runs, notes)
+
+
+def table_of(columns: dict[str, np.ndarray], runs: np.ndarray, notes: Sequence[str] = ()) -> Table:
+    """A table of columns, with what follows from them filled in and rows that repeat another left out."""
+    rows = np.column_stack([*columns.values(), np.unique(runs, return_inverse=True)[1]])
+    _, first = np.unique(rows, axis=0, return_index=True)
+    table = Table(_completed(columns), runs, tuple(notes))
+    if len(first) == len(runs):
+        return table
+    repeated = len(runs) - len(first)
+    note = f"{repeated} {'row repeats' if repeated == 1 else 'rows repeat'} another and count once"
+    table = table.where(np.sort(first))
+    return Table(table.columns, table.runs, (*notes, note))
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -110,10 +132,10 @@ def _column(path: Path, rows: list[dict[str, Any]], header: str, factor: float, 
     for i, row in enumerate(rows):
         cell = row.get(header)
         try:
-            values[i] = number(cell) if isinstance(cell, str) else float(cell)  # pyright: ignore[reportArgumentType]
-        except (TypeError, ValueError):
+            values[i] = number(str(cell))
+        except ValueError:
             values[i] = math.nan
-        least = 0.0 if meaning in ("step", "lr") else math.ulp(0.0)
+        least = 0.0 if meaning in ("step", "lr", "lr_end") else math.ulp(0.0)
         if not (math.isfinite(values[i]) and values[i] >= least):
             raise DataError(
                 f"{cell!r} is not a {'number >= 0' if least == 0 else 'positive number'}",
@@ -123,9 +145,10 @@ def _column(path: Path, rows: list[dict[str, Any]], header: str, factor: float, 
     return values * factor
 
 
-def _complete(columns: dict[str, np.ndarray], runs: np.ndarray) -> Table:
-    """Fill in what follows from the rest: C = 6 N D, D = tokens per parameter x N."""
-    n, k = columns.get("n"), FLOPS_PER_PARAMETER_TOKEN
+def _completed(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Also what follows: C = 6 N D, D = tokens per parameter x N."""
+    columns, k = dict(columns), FLOPS_PER_PARAMETER_TOKEN
+    n = columns.get("n")
     if n is not None and "d" not in columns:
         if "tpp" in columns:
             columns["d"] = columns["tpp"] * n
@@ -135,4 +158,16 @@ def _complete(columns: dict[str, np.ndarray], runs: np.ndarray) -> Table:
         columns["n"] = n = columns["c"] / (k * columns["d"])
     if n is not None and "d" in columns and "c" not in columns:
         columns["c"] = k * n * columns["d"]
-    return Table(columns, runs)
+    return columns
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and cell.strip() == "")
+
+
+def _with_loss(path: Path, rows: list[dict[str, Any]], header: str) -> tuple[list[dict[str, Any]], int]:
+    """The rows with something in their loss, and how many have nothing."""
+    kept = [row for row in rows if not _is_empty(row.get(header))]
+    if not kept:
+        raise DataError("no row has a loss", where=f"{path}, column {header!r}")
+    return kept, len(rows) - len(kept)

@@ -1,0 +1,84 @@
+"""What makes a prediction worth less than its interval says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from growlm.scaling.candidates import Target
+from growlm.scaling.table import Table
+
+FAR = 30.0
+_FEW = 6
+_EMBEDDING_SHARE = 0.3
+_UNDECAYED = 0.3
+
+
+def cautions(table: Table, target: Target, extrapolation: dict[str, float]) -> tuple[str, ...]:
+    """Warnings about a table and a target, most important first."""
+    checks = (_far(extrapolation), _few(table), _embeddings(table), _undecayed(table), _ratio(table, target))
+    return tuple(text for text in checks if text)
+
+
+def _far(extrapolation: dict[str, float]) -> str:
+    far = {k: v for k, v in extrapolation.items() if k in ("n", "c") and v > FAR}
+    if not far:
+        return ""
+    name, ratio = max(far.items(), key=lambda item: item[1])
+    what = {"n": "size", "c": "compute"}[name]
+    return f"the target has {ratio:.0f} times the {what} of the largest run: train one within 10 to 30 times"
+
+
+def _few(table: Table) -> str:
+    if len(table) < _FEW:
+        return f"{len(table)} points carry a law with 3 constants badly: give {_FEW} or more"
+    for name in ("n", "width"):
+        if name in table:
+            sizes = len(np.unique(table[name]))
+            return "all runs have one size: nothing is known about other sizes" if sizes == 1 else ""
+    return ""
+
+
+def _embeddings(table: Table) -> str:
+    """Counts with many embedding parameters in them bend the law at its small end (2411.12925)."""
+    if "n" not in table:
+        return ""
+    if "n_total" in table and not np.array_equal(table["n"], table["n_total"]):
+        return ""
+    if "width" not in table or "depth" not in table:
+        return ""
+    blocks = 12 * table["depth"] * table["width"] ** 2
+    share = float((1 - np.minimum(blocks / table["n"], 1.0)).max())
+    if share <= _EMBEDDING_SHARE:
+        return ""
+    return (
+        f"up to {100 * share:.0f} % of the counted parameters are outside the blocks (12 L d_model^2): "
+        "a column without embeddings predicts better"
+    )
+
+
+def _undecayed(table: Table) -> str:
+    """A run that ends at a high rate is 1 to 5 % above what a decay would have given."""
+    if "lr_end" in table and "lr_peak" in table:
+        high = int((table["lr_end"] > _UNDECAYED * table["lr_peak"]).sum())
+        if high:
+            return (
+                f"{high} runs ended above {100 * _UNDECAYED:.0f} % of their peak learning rate: not decayed"
+            )
+        return ""
+    runs, counts = np.unique(table.runs, return_counts=True)
+    if "d" in table and len(runs) > 1 and counts.max() > 2:
+        return (
+            "several rows belong to one run: unless each was decayed, they are losses on the way, not final"
+        )
+    return ""
+
+
+def _ratio(table: Table, target: Target) -> str:
+    """Outside the sampled tokens per parameter the law of N and D is a guess (2403.08540)."""
+    if "n" not in table or "d" not in table or not target.n or not target.d:
+        return ""
+    sampled, asked = table["d"] / table["n"], target.d / target.n
+    low, high = float(sampled.min()), float(sampled.max())
+    if low * 0.8 <= asked <= high * 1.25:
+        return ""
+    return f"the target has {asked:.3g} tokens per parameter, the runs {low:.3g} to {high:.3g}"
