@@ -166,3 +166,45 @@ def test_what_adds_nothing_keeps_the_logit_multiplier(operator: str, family: str
     found = certificate(growth, source.weights, grown(growth, source.weights))
     assert found["exact"]
     assert max(found["max_dlogit"], abs(found["dloss"])) <= 1e-10
+
+
+@pytest.mark.parametrize("family", ["llama", "flm"])
+@pytest.mark.parametrize("depth", ["zero_block", "masked"])
+def test_old_blocks_keep_their_branches_as_depth_grows_and_learn_at_their_share(
+    depth: str, family: str
+) -> None:
+    """Of r times as many blocks each has 1/r of the multiplier (CompleteP, 2505.01618): growth multiplies the
+    residual writers by r, and from then on what a branch adds changes at 1/r of the rate.
+
+    New blocks, silent and not trained, leave what equals the old model with writers that learn at 1/r of
+    their rate and decay at r times of it.
+    """
+    times, c = 3, config(family, init_std=0.3, mup_base_d_model=8, mup_base_n_layers=1, logit_mult=0.5)
+    source = run(c)
+    growth = plan_growth(c, c.with_(n_layers=times * c.n_layers), table(depth=depth))
+    assert (c.residual_mult, growth.new.residual_mult, growth.branch_scale) == (1 / 2, 1 / 6, times)
+    model, optimizer = large(growth, source)
+    model.set_mask(growth.ramp, 0.0)
+    old_blocks = {i for i, layer in enumerate(growth.layers) if not layer.new}
+    optimizer.table = {n: p for n, p in optimizer.table.items() if p.layer is None or p.layer in old_blocks}
+    for store in (optimizer.exp_avg, optimizer.exp_avg_sq):
+        for name in store.keys() - optimizer.table.keys():
+            del store[name]
+
+    twin = decoder(c, source.weights)
+    slower = Optimizer.of(twin, settings("adamw"), {})
+    slower.load_state_dict(source.moments)
+
+    def share(p: Parameter) -> float:
+        return times if p.writes_residual and p.layer is not None else 1.0
+
+    records(
+        slower,
+        lr_mult=lambda p: p.lr_mult / share(p),
+        wd_mult=lambda p: p.wd_mult * share(p),
+        eps_mult=lambda p: p.eps_mult * (1 if p.layer is None else share(p) / times),
+    )
+    updates = range(BEFORE + 1, BEFORE + 31)
+    expected = train(twin, slower, updates)
+    assert train(model, optimizer, updates) == pytest.approx(expected, abs=BOUND)
+    assert abs(expected[-1] - source.losses[29]) > 1e-4
