@@ -16,6 +16,7 @@ from growlm.plan.growth_theory import (
     speed_ups,
 )
 from growlm.plan.run_plan import RunPlan
+from growlm.plan.sensitivity import Bar, legs_sensitivity
 from growlm.plan.ticks import count
 from growlm.plan.verdict import PAYS
 from growlm.scaling.laws import Chinchilla
@@ -34,8 +35,8 @@ class Economics:
 
     `starts`: effective tokens at the start of each later stage if only the loss carries over. `static_loss`:
     of the last size on all tokens. `optimal_params`, `optimal_loss`: the one size that makes the most of as
-    many FLOPs. `best`: the cheapest ladder to the same loss and last size that ends with as many tokens
-    there.
+    many FLOPs. `bars`: what the speed-up at equal loss depends on. `best`: the cheapest ladder to the same
+    loss and last size that ends with as many tokens there.
     """
 
     law: str
@@ -46,6 +47,7 @@ class Economics:
     optimal_params: float
     optimal_loss: float
     best: Ladder
+    bars: list[Bar]
 
 
 def economics(
@@ -72,6 +74,7 @@ def _by_law(name: str, law: Chinchilla, flops: list[Leg], seconds: list[Leg], rh
         optimal_params=optimal,
         optimal_loss=law.loss(optimal, tokens),
         best=best_ladder(law, last.params, at[-1], len(flops), last_share=min(0.9, last.tokens / at[-1])),
+        bars=legs_sensitivity(seconds, {name: law}, rho),
     )
 
 

@@ -73,7 +73,7 @@ def answer(asked: Request, *, measured: bool = False) -> Answer:
         schedule=schedule,
         free=free,
         speed_ups={law: _speed_ups(schedule, rungs, asked, law) for law in asked.belief.laws},
-        bars=sensitivity(schedule, rungs, asked.goal),
+        bars=sensitivity(schedule, rungs, asked),
         points=_points(asked, rungs),
         pilot=pilot,
         warnings=_warnings(schedule, free, asked),
@@ -125,8 +125,8 @@ def _warnings(schedule: Schedule, free: Schedule, asked: Request) -> list[str]:
         )
     if schedule.seconds < 0.99 * asked.goal.seconds:
         said.append(
-            f"the tokens end before the budget: {schedule.seconds / asked.goal.seconds:.0%} of it is used; what "
-            "reading them again gives is not in the laws"
+            f"the tokens end before the budget: {schedule.seconds / asked.goal.seconds:.0%} of it is used; "
+            "what reading them again gives is not in the laws"
         )
     low = max(pessimistic for pessimistic, _ in schedule.losses.values())
     if free.rungs[0].params < asked.goal.min_params:

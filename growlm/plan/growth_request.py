@@ -38,7 +38,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is searched. `limit` says which part of the budget binds, `flops` what it buys at most."""
+    """What is searched: sizes from `low` to `high` parameters. `limit`: the part of the budget that binds."""
 
     setting: Setting
     goal: Goal

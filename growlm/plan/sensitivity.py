@@ -6,10 +6,12 @@ Exponents turn around a model of 1B parameters on 20B tokens, the middle of what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from growlm.plan.growth_request import Request
 from growlm.plan.growth_search import Belief, Goal, Schedule
+from growlm.plan.growth_theory import Legs, final_loss, speed_ups
 from growlm.plan.rungs import Rung
 from growlm.plan.verdict import gain
 from growlm.scaling.laws import Chinchilla
@@ -40,9 +42,12 @@ class Bar:
         return abs(self.gain[1] - self.gain[0])
 
 
-def sensitivity(schedule: Schedule, rungs: Sequence[Rung], goal: Goal) -> list[Bar]:
-    """The bars, widest first, around the first law and the middle of what may carry over."""
-    low, high = schedule.belief.rho
+def sensitivity(schedule: Schedule, rungs: Sequence[Rung], asked: Request) -> list[Bar]:
+    """The bars, widest first, around the first law and the middle of what may carry over.
+
+    A price changes what is bought only where money is the limit.
+    """
+    goal, (low, high) = asked.goal, schedule.belief.rho
     rho, laws = (low + high) / 2, schedule.belief.laws
     law = next(iter(laws.values()))
 
@@ -73,11 +78,41 @@ def sensitivity(schedule: Schedule, rungs: Sequence[Rung], goal: Goal) -> list[B
                 [(law, rho, 1, 1 - _SPEED), (law, rho, 1, 1 + _SPEED)],
             )
         )
+    if asked.price:
+        prices = (asked.price * (1 - _SPEED), asked.price * (1 + _SPEED))
+        buys = [asked.price / price if asked.limit == "--money" else 1.0 for price in prices]
+        words = f"{prices[0]:.3g}", f"{prices[1]:.3g}"
+        bars.append(ends("price", words, [(law, rho, factor, 1) for factor in buys]))
     if len(laws) > 1:
         names = list(laws)[:2]
         words = names[0], names[1]
         bars.append(ends("the law", words, [(laws[name], rho, 1, 1) for name in names]))
     return sorted(bars, key=lambda bar: -bar.swing)
+
+
+def legs_sensitivity(legs: Legs, laws: Mapping[str, Chinchilla], rho: tuple[float, float]) -> list[Bar]:
+    """The same for the legs of a recipe, in seconds: the gain is the speed-up at equal loss."""
+    middle, law = sum(rho) / 2, next(iter(laws.values()))
+    early = [
+        [replace(leg, token_cost=leg.per_token / factor) for leg in legs[:-1]] + [legs[-1]]
+        for factor in (1 - _SPEED, 1 + _SPEED)
+    ]
+
+    def bar(name: str, words: tuple[str, str], changed: Sequence[tuple[Legs, Chinchilla, float]]) -> Bar:
+        losses = [final_loss(known, run, at) for run, known, at in changed]
+        found = [speed_ups(known, run, at).equal_loss for run, known, at in changed]
+        return Bar(name, words, (losses[0], losses[1]), (found[0], found[1]))
+
+    step = f"-{_EXPONENT:g}", f"+{_EXPONENT:g}"
+    alphas = [(legs, _turned(law, alpha=sign * _EXPONENT), middle) for sign in (-1, 1)]
+    betas = [(legs, _turned(law, beta=sign * _EXPONENT), middle) for sign in (-1, 1)]
+    bars = [
+        bar("carried over (rho)", (f"{rho[0]:.2g}", f"{rho[1]:.2g}"), [(legs, law, at) for at in rho]),
+        bar("alpha of the law", step, alphas),
+        bar("beta of the law", step, betas),
+        bar("MFU before the last", ("-20 %", "+20 %"), [(run, law, middle) for run in early]),
+    ]
+    return sorted(bars, key=lambda found: -found.swing)
 
 
 def _at(
