@@ -6,7 +6,7 @@ Exponents turn around a model of 1B parameters on 20B tokens, the middle of what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from growlm.plan.growth_request import Request
@@ -20,7 +20,7 @@ _SIZE, _TOKENS = 1e9, 2e10
 _EXPONENT = 0.02
 """About a standard error of alpha and of beta in the refit of the Chinchilla runs (2404.10102)."""
 
-_SPEED = 0.2
+_SPEED = _SHARE = 0.2
 _MIDDLE = "one"
 
 _Change = tuple[Chinchilla, float, float, float]
@@ -55,18 +55,11 @@ def sensitivity(schedule: Schedule, rungs: Sequence[Rung], asked: Request) -> li
         values = [_at(schedule, rungs, goal, *change) for change in changed]
         return Bar(name, words, (values[0][0], values[1][0]), (values[0][1], values[1][1]))
 
-    step = f"{_EXPONENT:g}"
     bars = [
         ends("carried over (rho)", (f"{low:.2g}", f"{high:.2g}"), [(law, low, 1, 1), (law, high, 1, 1)]),
-        ends(
-            "alpha of the law",
-            (f"-{step}", f"+{step}"),
-            [(_turned(law, alpha=sign * _EXPONENT), rho, 1, 1) for sign in (-1, 1)],
-        ),
-        ends(
-            "beta of the law",
-            (f"-{step}", f"+{step}"),
-            [(_turned(law, beta=sign * _EXPONENT), rho, 1, 1) for sign in (-1, 1)],
+        *(
+            ends(name, words, [(changed, rho, 1, 1) for changed in pair])
+            for name, words, pair in _other_constants(law)
         ),
         ends("MFU of all sizes", ("-20 %", "+20 %"), [(law, rho, 1 - _SPEED, 1), (law, rho, 1 + _SPEED, 1)]),
     ]
@@ -103,13 +96,12 @@ def legs_sensitivity(legs: Legs, laws: Mapping[str, Chinchilla], rho: tuple[floa
         found = [speed_ups(known, run, at).equal_loss for run, known, at in changed]
         return Bar(name, words, (losses[0], losses[1]), (found[0], found[1]))
 
-    step = f"-{_EXPONENT:g}", f"+{_EXPONENT:g}"
-    alphas = [(legs, _turned(law, alpha=sign * _EXPONENT), middle) for sign in (-1, 1)]
-    betas = [(legs, _turned(law, beta=sign * _EXPONENT), middle) for sign in (-1, 1)]
     bars = [
         bar("carried over (rho)", (f"{rho[0]:.2g}", f"{rho[1]:.2g}"), [(legs, law, at) for at in rho]),
-        bar("alpha of the law", step, alphas),
-        bar("beta of the law", step, betas),
+        *(
+            bar(name, words, [(legs, changed, middle) for changed in pair])
+            for name, words, pair in _other_constants(law)
+        ),
         bar("MFU before the last", ("-20 %", "+20 %"), [(run, law, middle) for run in early]),
     ]
     return sorted(bars, key=lambda found: -found.swing)
@@ -139,6 +131,16 @@ def _at(
 
 def _faster(rung: Rung, factor: float) -> Rung:
     return replace(rung, tokens_per_second=rung.tokens_per_second * factor)
+
+
+def _other_constants(law: Chinchilla) -> Iterator[tuple[str, tuple[str, str], list[Chinchilla]]]:
+    """(name, what is changed, the two laws) for each constant but E, which moves no gain."""
+    step = f"-{_EXPONENT:g}", f"+{_EXPONENT:g}"
+    yield "alpha of the law", step, [_turned(law, alpha=sign * _EXPONENT) for sign in (-1, 1)]
+    yield "beta of the law", step, [_turned(law, beta=sign * _EXPONENT) for sign in (-1, 1)]
+    part = "-20 %", "+20 %"
+    yield "A of the law", part, [replace(law, A=law.A * factor) for factor in (1 - _SHARE, 1 + _SHARE)]
+    yield "B of the law", part, [replace(law, B=law.B * factor) for factor in (1 - _SHARE, 1 + _SHARE)]
 
 
 def _turned(law: Chinchilla, *, alpha: float = 0.0, beta: float = 0.0) -> Chinchilla:
