@@ -22,6 +22,7 @@ from growlm.convert.folder import FolderWeights
 from growlm.errors import CheckpointError
 from growlm.model.decoder import Decoder
 from growlm.train.exchange import export_checkpoint, import_folder
+from tests.convert.checkpoints import random_decoder, save, small
 from tests.convert.foreign import CASES, tokens
 
 D, LAYERS, HEADS, FFN, VOCAB = 32, 3, 4, 64, 96
@@ -156,6 +157,30 @@ def test_flm_101b_comes_back(tmp_path: Path) -> None:
     same = said.keys() & FLM.keys()
     assert {key: said[key] for key in same} == {key: FLM[key] for key in same} | {"bos_token_id": 3}
     assert {"n_embd", "output_mult", "mup_scale_factor", "input_mult", "rotary_use_xpos"} <= same
+
+
+@pytest.mark.parametrize(
+    ("family", "dialect"), [("flm", "flm"), ("llama", "teleflm"), ("flm", "growlm"), ("llama", "growlm")]
+)
+def test_multipliers_are_stored_where_there_is_a_key_and_folded_where_not(
+    family: str, dialect: str, tmp_path: Path
+) -> None:
+    """Released layouts say muP's multipliers, and nothing of branches; what is read is the same function."""
+    heads = {"n_kv_heads": 4} if family == "flm" else {}
+    scaled = {"mup_base_d_model": 8, "mup_base_n_layers": 1, "logit_mult": 0.5, "input_mult": 1.5}
+    ours = random_decoder(small(family, max_positions=64, **heads, **scaled))
+    assert ours.config.residual_mult == 0.5
+    save(ours, tmp_path / "run")
+    out, settings = tmp_path / "out", {"dtype": "fp32", "shard_bytes": 1 << 30, "data": None}
+    export_checkpoint(tmp_path / "run", out, dialect=dialect, **settings)
+    said, x = json.loads((out / "config.json").read_text()), tokens(288)
+    if dialect != "growlm":
+        assert (said["input_mult"], said["output_mult"] / said["mup_scale_factor"]) == (1.5, 0.5)
+        assert said["mup_scale_factor"] == 4.0
+    back = decoder(out, torch.float32)
+    assert back.config.mup_base_d_model == 8
+    with torch.no_grad():
+        torch.testing.assert_close(back.logits(x), ours.logits(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("key", ["rotary_use_xpos", "relative_encoding", "activation_function"])
