@@ -114,8 +114,7 @@ def request(
             "would have had 0.8",
             fix=f"a smaller --min-params, of about {count(min(best))} for this budget, or more time",
         )
-    unit = setting.n_gpus * seq_len
-    batch = setting.n_gpus * 2 ** max(0, round(math.log2(step_law_batch(tokens) / unit)))
+    batch = batch_for(setting, seq_len, tokens)
     goal = Goal(
         seconds=seconds,
         min_params=min_params,
@@ -123,7 +122,7 @@ def request(
         tokens_stock=tokens_stock,
         max_stages=max_stages,
         max_growth=max_growth,
-        idle_tokens=RAMP_STEPS / 2 * batch * seq_len,
+        idle_tokens=idle_tokens(batch, seq_len),
     )
     return Request(
         setting=setting,
@@ -136,6 +135,17 @@ def request(
         high=most,
         limit=limit,
     )
+
+
+def batch_for(setting: Setting, seq_len: int, tokens: float) -> int:
+    """Sequences in a step: about Step Law's, a power of two for each GPU."""
+    each = step_law_batch(tokens) / (setting.n_gpus * seq_len)
+    return setting.n_gpus * 2 ** max(0, round(math.log2(each)))
+
+
+def idle_tokens(batch: int, seq_len: int) -> float:
+    """Tokens of a growth's ramp that are counted as lost."""
+    return RAMP_STEPS / 2 * batch * seq_len
 
 
 def with_seconds(asked: Request, seconds: float) -> Request:

@@ -6,10 +6,11 @@ for as long. What the growth carried over (rho) is read from their records (pilo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from growlm.plan.growth_request import Request
+from growlm.plan.growth_request import Request, batch_for, idle_tokens
 from growlm.plan.growth_search import SMALLEST_GROWTH, Belief, Schedule, best_at
 from growlm.plan.rungs import Rung, rungs_between
 from growlm.plan.shapes import fits_into
@@ -21,28 +22,41 @@ SHARES = (0.01, 0.03, 0.1)
 
 @dataclass(frozen=True)
 class Pilot:
-    """Two runs and what decides: growing pays if rho is at least `needs` (None: at no rho up to 1)."""
+    """Two runs and what decides: growing pays if rho is at least `needs` (None: at no rho up to 1).
+
+    `asked` is the request that the pilot answers: the same, with its own heads and batch.
+    """
 
     grown: Schedule
     alone: Schedule
     seconds: float
     needs: float | None
+    asked: Request
 
 
 def plan_pilot(schedule: Schedule, asked: Request, rungs: Sequence[Rung]) -> Pilot | None:
     """The pilot of a schedule that grows; None if no size is small enough for it."""
-    ratio = sum(schedule.tokens) / schedule.rungs[-1].params
-    factor = schedule.rungs[-1].params / schedule.rungs[-2].params
-    sizes = rungs_between(
-        1e6, schedule.rungs[-1].params, asked.setting, asked.work, vocab_size=asked.vocab_size,
-        head_dim=min(64, asked.head_dim),
-    )  # fmt: skip
+    most, tokens = schedule.rungs[-1].params, sum(schedule.tokens)
+    factor = most / schedule.rungs[-2].params
     for share in SHARES:
-        seconds = asked.goal.seconds * share
-        pair = _pair(sizes, ratio, factor, seconds)
+        small = _smaller(asked, share, tokens)
+        sizes = rungs_between(
+            1e6, most, small.setting, small.work, vocab_size=small.vocab_size, head_dim=small.head_dim
+        )
+        pair = _pair(sizes, tokens / most, factor, small.goal.seconds)
         if pair is not None:
-            return _runs(pair, schedule, asked, seconds, needed_rho(asked, rungs))
+            return _runs(pair, schedule, small, needed_rho(asked, rungs))
     return None
+
+
+def _smaller(asked: Request, share: float, tokens: float) -> Request:
+    """The request for a share of the budget: at as many tokens per parameter its root of the tokens."""
+    batch = batch_for(asked.setting, asked.work.seq_len, tokens * math.sqrt(share))
+    goal = replace(
+        asked.goal, seconds=asked.goal.seconds * share, idle_tokens=idle_tokens(batch, asked.work.seq_len)
+    )
+    work = replace(asked.work, batch_size=batch)
+    return replace(asked, goal=goal, work=work, head_dim=min(64, asked.head_dim))
 
 
 def _pair(sizes: Sequence[Rung], ratio: float, factor: float, seconds: float) -> tuple[Rung, Rung] | None:
@@ -60,11 +74,9 @@ def _pair(sizes: Sequence[Rung], ratio: float, factor: float, seconds: float) ->
     return None if small is None else (small, large)
 
 
-def _runs(
-    pair: tuple[Rung, Rung], schedule: Schedule, asked: Request, seconds: float, needs: float | None
-) -> Pilot:
-    """Two runs of so many seconds; the first spends the schedule's share of them before its growth."""
-    small, large = pair
+def _runs(pair: tuple[Rung, Rung], schedule: Schedule, asked: Request, needs: float | None) -> Pilot:
+    """Two runs of the time asked; the first spends the schedule's share of it before its growth."""
+    (small, large), seconds = pair, asked.goal.seconds
     times = [n / r.tokens_per_second for n, r in zip(schedule.tokens, schedule.rungs, strict=True)]
     first = seconds * sum(times[:-1]) / sum(times)
     tokens = first * small.tokens_per_second, (seconds - first) * large.tokens_per_second
@@ -75,6 +87,7 @@ def _runs(
         alone=Schedule((large,), whole, seconds, idle, belief),
         seconds=2 * seconds,
         needs=needs,
+        asked=asked,
     )
 
 
@@ -93,8 +106,3 @@ def _least_gain(asked: Request, rungs: Sequence[Rung], rho: float) -> float:
     belief = Belief(asked.belief.laws, (rho, rho))
     best = best_at(rungs, asked.goal, belief)
     return 0.0 if best is None else min(gain(best, rungs, asked.goal, law, rho) for law in belief.laws)
-
-
-def pilot_request(asked: Request, rung: Rung) -> Request:
-    """The request with the pilot's heads, for its recipes."""
-    return replace(asked, head_dim=rung.config.head_dim)

@@ -9,7 +9,6 @@ from typing import Any
 from growlm.plan.growth_answer import Answer
 from growlm.plan.growth_request import RAMP_STEPS, Request
 from growlm.plan.growth_search import Schedule
-from growlm.plan.pilot_plan import pilot_request
 from growlm.plan.rungs import Rung
 from growlm.plan.step_law import step_law_lr
 from growlm.plan.ticks import count
@@ -70,7 +69,7 @@ def recipe_texts(answer: Answer, name: str) -> dict[str, str]:
         return texts
     for part, schedule in (("grown", answer.pilot.grown), ("alone", answer.pilot.alone)):
         run = f"{name}-pilot-{part}"
-        small = pilot_request(asked, schedule.rungs[0])
+        small = answer.pilot.asked
         about = f"this is one of the two runs of the pilot. {words}"
         recipe = schedule_recipe(schedule, small, run, like=answer.pilot.grown)
         texts[run] = recipe_text(recipe, schedule, small, about)
