@@ -11,14 +11,14 @@ from growlm.scaling.candidates import Candidate
 from growlm.scaling.interval import SEEDS_NOISE, judge
 
 _SHARES = (0.08, 0.15, 0.25, 0.35, 0.45)
-_DRAWS = 16
-_PRIOR_CUTS = 2.0
+_DRAWS = 12
+_PRIOR_CUTS = 1.0
 """Back-tests count as if as many more had shown the interval to be right."""
 
 
 @dataclass(frozen=True)
 class BackTest:
-    """rms: of relative errors over all held-out points, None if there were none. largest: signed relative error
+    """rms: of relative errors over all held-out points, None without any. largest: signed relative error
     at the one nearest to the target. inflation: factor on the variance that the errors ask for, 1 or more.
     """
 

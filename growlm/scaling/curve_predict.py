@@ -10,7 +10,7 @@ import numpy as np
 from growlm.errors import DataError, RecipeError
 from growlm.scaling.curve_laws import FITS, Annealing, Fit, MultiPower
 from growlm.scaling.curves import Curve, checked, sums, thinned
-from growlm.scaling.interval import LEVEL
+from growlm.scaling.interval import sigmas
 
 _LEAST_POINTS = 8
 _SPLIT = 0.6
@@ -65,7 +65,7 @@ class FittedCurves:
         paths = np.array([law.loss(there) for law in self.laws])
         path = weights @ paths
         spread = np.sqrt(weights @ (paths - path) ** 2)
-        half = _sigmas(len(self.curves)) * np.hypot(spread, path * float(weights @ errors))
+        half = sigmas(max(len(self.curves), 2)) * np.hypot(spread, path * float(weights @ errors))
         last, width = float(path[-1]), float(half[-1])
         by_curve = zip(self.curves, *self.held_out, strict=True)
         return CurvePrediction(
@@ -118,12 +118,6 @@ def _errors(law: Annealing | MultiPower, curve: Curve) -> np.ndarray:
 def _rms(errors: Sequence[np.ndarray]) -> float:
     """Root mean square over curves, of each its mean or its end, whichever is further off."""
     return float(np.sqrt(np.mean([max(np.mean(e**2), e[-1] ** 2) for e in errors])))
-
-
-def _sigmas(curves: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf((1 + LEVEL) / 2, max(curves, 2)))
 
 
 def _result(fit: Annealing | MultiPower, path: np.ndarray, weight: float, error: float) -> CurveResult:

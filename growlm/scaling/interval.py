@@ -13,10 +13,10 @@ from growlm.scaling.power_sum import Fit, fit_powers
 LEVEL = 0.9
 SEEDS_NOISE = 3e-4
 """Relative: two runs of one recipe differ by this much at best."""
-_LACK = 0.01
+_LACK = 0.015
 """Share of the loss by which a law is off as far beyond the data as the data reach, both in logarithms: at 30
 to 300 times the compute single laws are 0.5 to 3 % off."""
-_DRAWS = 64
+_DRAWS = 48
 
 
 @dataclass(frozen=True)
@@ -78,3 +78,10 @@ def combine(
     spread = weights @ (means - mean) ** 2
     own = weights @ np.array([law.variance for law in laws])
     return mean, own + spread + weights @ noise**2 + SEEDS_NOISE**2, weights
+
+
+def sigmas(spare: int) -> float:
+    """Standard deviations on either side of the interval, by Student's t for `spare` degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(spare, (1 + LEVEL) / 2))

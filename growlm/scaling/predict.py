@@ -10,9 +10,12 @@ from growlm.errors import DataError
 from growlm.scaling.backtest import BackTest, back_test
 from growlm.scaling.candidates import Target, candidates
 from growlm.scaling.caution import cautions
-from growlm.scaling.interval import LEVEL, Judged, combine, judge
+from growlm.scaling.interval import Judged, combine, judge, sigmas
 from growlm.scaling.screen import screened
 from growlm.scaling.table import Table
+
+_LEAST_SPARE = 3
+"""Fewer degrees of freedom than this would say nothing at all."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def predict(table: Table, target: Target, law: str | None = None) -> Prediction:
     tests = [back_test(c) for c in found]
     mean, variance, weights = combine(judged, [t.rms for t in tests])
     inflation = float(weights @ np.array([t.inflation for t in tests]))
-    half = float(quantile(judged) * np.sqrt(variance[0] * inflation))
+    spare = max(len(np.unique(law.candidate.groups)) - law.candidate.parameters for law in judged)
+    half = sigmas(max(spare, _LEAST_SPARE)) * float(np.sqrt(variance[0] * inflation))
     extrapolation = _extrapolation(table, target)
     return Prediction(
         target=target,
@@ -70,14 +74,6 @@ def predict(table: Table, target: Target, law: str | None = None) -> Prediction:
         warnings=(*cautions(table, target, extrapolation), *table.notes),
         points=len(table),
     )
-
-
-def quantile(laws: list[Judged]) -> float:
-    """Standard deviations on either side of a 90 % interval (Student's t for the points to spare)."""
-    from scipy.stats import t
-
-    spare = max(len(np.unique(law.candidate.groups)) - law.candidate.parameters for law in laws)
-    return float(t.ppf((1 + LEVEL) / 2, max(spare, 3)))
 
 
 def _result(judged: Judged, test: BackTest, weight: float) -> LawResult:
