@@ -9,7 +9,7 @@ from itertools import pairwise
 from growlm.plan.economics import fitted_range
 from growlm.plan.growth_request import Request, with_seconds
 from growlm.plan.growth_search import Found, Schedule, search
-from growlm.plan.growth_theory import SpeedUps, speed_ups
+from growlm.plan.growth_theory import SpeedUps, speed_ups, stacking_tokens
 from growlm.plan.pilot_plan import Pilot, plan_pilot
 from growlm.plan.rungs import Rung
 from growlm.plan.sensitivity import Bar, sensitivity
@@ -122,6 +122,12 @@ def _warnings(schedule: Schedule, free: Schedule, asked: Request) -> list[str]:
         said.append(
             "this schedule is the best of those that are predicted no worse than one size alone even if only "
             "the loss carries over"
+        )
+        flops = sum(n * rung.flops_per_token for n, rung in zip(schedule.tokens, schedule.rungs, strict=True))
+        last = schedule.rungs[-1].params
+        said.append(
+            f"for comparison, G_stack (2405.15319) stacks by 4 to {count(last)} after "
+            f"{count(stacking_tokens(last, flops))} tokens"
         )
     if schedule.seconds < 0.99 * asked.goal.seconds:
         said.append(

@@ -3,7 +3,7 @@
 import math
 import tomllib
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +70,7 @@ def test_the_budget_is_spent_and_kept(asked: Request, found: Answer) -> None:
         assert all(rung.memory <= 0.9 * asked.setting.gpu.memory_bytes for rung in schedule.rungs)
     tokens = found.schedule.tokens
     assert tokens[-1] >= 0.2 * sum(tokens) * (1 - 1e-6)
-    factors = [
-        b.params / a.params for a, b in zip(found.schedule.rungs, found.schedule.rungs[1:], strict=False)
-    ]
+    factors = [b.params / a.params for a, b in pairwise(found.schedule.rungs)]
     assert all(1 < factor <= 4 for factor in factors)
     assert asked.money(found.schedule.seconds) == pytest.approx(14 * 24 * 4 * 2.5)
 
