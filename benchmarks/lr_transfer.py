@@ -31,8 +31,8 @@ RESULTS = Path(__file__).parent / "results"
 WIDTHS, DEPTHS = (32, 64, 128, 256), (2, 8)
 RATES = [2.0**n for n in range(-10, -3)]
 CORPORA = {"en": "en-books.jsonl.gz", "zh": "zh-modern.jsonl.gz"}
-TEXT_BYTES = 6_000_000  # of each corpus: every token is seen once
-VOCABULARY, SEQ_LEN, BATCH, STEPS, HEAD_DIM = 2048, 128, 8, 250, 32
+TEXT_BYTES = 2_000_000  # of each corpus: every token is seen once
+VOCABULARY, SEQ_LEN, BATCH, STEPS, HEAD_DIM = 512, 128, 8, 250, 32
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def one(
     target = Recipe.model_validate(
         {
             "name": f"lr-transfer-{kind}",
-            "model": model | {"init_std": 0.05},
+            "model": model | {"tied": False, "init_std": 0.05},
             "data": {"path": str(data), "mixture": {"en": 1.0, "zh": 1.0}},
             "optim": {"lr": RATES[0]},
             "schedule": {"kind": "linear", "warmup_steps": 25, "min_lr_ratio": 0.0},
@@ -135,8 +135,8 @@ def report(sweeps: list[Sweep]) -> str:
         verdict = f"The best rate moves by at most {abs(farthest)} notches over {times}x {s.axis}."
         parts.append(f"## {s.label} over {s.axis}\n\n{verdict}\n\n{table(head, rows)}")
     settings = (
-        f"Validation loss after {STEPS} steps of {BATCH} x {SEQ_LEN} tokens, linear decay to 0, AdamW, bf16, "
-        f"llama with heads of {HEAD_DIM} and {VOCABULARY} ids. Widths have 3 layers and the base width "
+        f"Validation loss after {STEPS} steps of {BATCH} x {SEQ_LEN} tokens, linear decay to 0, AdamW, bf16; "
+        f"llama, untied, heads of {HEAD_DIM}, {VOCABULARY} ids. Widths have 3 layers and the base width "
         f"{min(WIDTHS)}; depths have width 64 and {min(DEPTHS)} layers in the base. At the base shape all "
         "are one training. Other sizes start at the best rate of the size before and go on to twice and half "
         "of the best until it lies between.\n\n"
