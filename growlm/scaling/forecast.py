@@ -27,7 +27,7 @@ _STARTS = np.array([0.0, 0.02, 0.06, 0.2, 0.6, 2.0])
 """s0 as a share of the stage's sum of learning rates."""
 _MEMORIES = np.geomspace(0.002, 0.2, 6)
 """As a share of the stage's steps."""
-_GAIN, _GAIN_SPREAD = 0.03, 0.02
+_GAIN, _GAIN_SPREAD = 0.03, 0.025
 """A fall of the rate from its peak to zero takes 1 to 5 % off the loss (2405.18392, 2408.11029)."""
 _SEEDS, _LACK = 5e-4, 3e-3
 """Shares of the loss: by which two runs of one recipe differ; by which a law is off when the sum of learning
