@@ -5,19 +5,22 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from growlm.recipe.operators import NOISY, RESETS, Depth, Width
+from growlm.recipe.running import (
+    BudgetTable,
+    CheckpointTable,
+    EvalTable,
+    GuardTable,
+    Table,
+    TimeoutsTable,
+    TrainTable,
+)
 from growlm.recipe.shape import ModelConfig
 
 
-class _Table(BaseModel):
-    """A TOML table: unknown keys are errors, values are not coerced silently."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ModelTable(_Table):
+class ModelTable(Table):
     """What stays the same through every stage of the run."""
 
     family: str = Field(description="`flm`, `llama`, `qwen2`, `qwen3`, `gpt2`, `neox` or `opt`.")
@@ -49,7 +52,7 @@ class ModelTable(_Table):
     )
 
 
-class GrowthTable(_Table):
+class GrowthTable(Table):
     """How a stage's first weights are made from the last weights of the stage before it."""
 
     operator: Width = Field("masked", description="How width (d_model, heads, head_dim, ffn) grows.")
@@ -111,7 +114,7 @@ class GrowthTable(_Table):
         return "asymmetric" if self.operator == "rms" else "reset" if self.operator in RESETS else "grow"
 
 
-class LayoutTable(_Table):
+class LayoutTable(Table):
     """A stage over several processes: data, tensor and pipeline parallel. It changes speed and memory, never
     what is trained. What is unset is chosen when the run starts; `layout = "auto"` leaves it all unset."""
 
@@ -147,7 +150,7 @@ def _no_choices(value: Any) -> Any:
     return {} if value == "auto" else value
 
 
-class StageTable(_Table):
+class StageTable(Table):
     """One stage: a shape, how much it trains, and how it came from the stage before."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Short name, unique in the run.")
@@ -194,7 +197,7 @@ class StageTable(_Table):
         return self.batch_size * self.seq_len
 
 
-class DataTable(_Table):
+class DataTable(Table):
     """Where the tokens are and in which proportions they are drawn."""
 
     path: str = Field(description="Folder written by `growlm data prepare`.")
@@ -203,7 +206,7 @@ class DataTable(_Table):
     )
 
 
-class OptimTable(_Table):
+class OptimTable(Table):
     """AdamW, or Muon for the matrices of the blocks and AdamW for everything else."""
 
     name: Literal["adamw", "muon"] = Field("adamw", description="What updates the matrices of the blocks.")
@@ -224,7 +227,7 @@ class OptimTable(_Table):
     grad_clip: float = Field(1.0, gt=0, description="Largest global gradient norm.")
 
 
-class ScheduleTable(_Table):
+class ScheduleTable(Table):
     """The learning rate over the whole run, in steps since the run's start or its last rewind."""
 
     kind: Literal["wsd", "cosine", "linear"] = Field("wsd", description="Shape after the warm-up.")
@@ -239,77 +242,7 @@ class ScheduleTable(_Table):
     )
 
 
-class GuardTable(_Table):
-    """When a step is not applied."""
-
-    spike_sigmas: float = Field(
-        8.0, gt=0, description="Skip a step whose loss or gradient norm is this many robust sigmas too high."
-    )
-    spike_patience: int = Field(
-        3, ge=0, description="Spikes skipped in a row before such a step is applied, clipped, after all."
-    )
-    window: int = Field(128, ge=16, description="Accepted steps that the median and MAD look back over.")
-    grace_steps: int = Field(50, ge=0, description="Steps after a start or growth without the spike guard.")
-    max_skips_in_row: int = Field(
-        10, gt=0, description="Stop the run after this many skipped steps in a row."
-    )
-
-
-class EvalTable(_Table):
-    """What is measured and shown while training."""
-
-    every_tokens: int = Field(
-        1_000_000, gt=0, description="Validate and sample each time this many tokens pass."
-    )
-    tokens: int = Field(65_536, gt=0, description="Validation tokens per source, always the same ones.")
-    prompts: list[str] = Field(
-        default_factory=list, description="Fixed prompts to continue at every validation."
-    )
-    sample_tokens: int = Field(48, ge=0, description="Tokens sampled for each prompt.")
-
-
-class CheckpointTable(_Table):
-    """When the run is saved and what is kept."""
-
-    every_seconds: float = Field(300.0, gt=0, description="Seconds of training between saves.")
-    every_steps: int | None = Field(None, gt=0, description="Also save whenever this many steps have passed.")
-    keep: int = Field(3, ge=2, description="Newest checkpoints to keep, beside both sides of every growth.")
-
-
-class TrainTable(_Table):
-    """The machine."""
-
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="Compute precision; weights are fp32.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
-    threads: int | None = Field(
-        None, gt=0, description="CPU threads; unset means all cores. Part of the bits."
-    )
-    deterministic: bool = Field(
-        False,
-        description="Bit-identical losses and weights for any number of data-parallel ranks: micro-batches "
-        "are summed in a fixed tree.",
-    )
-
-
-class TimeoutsTable(_Table):
-    """Seconds that all ranks wait for each other. One that takes longer is taken for frozen: the stacks of
-    all are written and the run restarts from the last checkpoint."""
-
-    setup: float = Field(600.0, gt=0, description="Joining, building the model and loading its weights.")
-    step: float = Field(1800.0, gt=0, description="One training step; the first one compiles.")
-    save: float = Field(1800.0, gt=0, description="One checkpoint, or a growth.")
-    eval: float = Field(1800.0, gt=0, description="One validation with its samples.")
-
-
-class BudgetTable(_Table):
-    """Money, for the terminal line and the report."""
-
-    price_per_hour: float | None = Field(None, ge=0, description="Price of all machines of the run per hour.")
-    currency: str = Field("USD", description="Unit of the price.")
-    max_cost: float | None = Field(None, gt=0, description="Save and stop (exit 79) at this cost.")
-
-
-class Recipe(_Table):
+class Recipe(Table):
     """A run, whole."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the run.")

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, isfinite
 
-from growlm.recipe.schema import GuardTable
+from growlm.recipe.running import GuardTable
 
 MAD_TO_SIGMA = 1.4826  # for a normal distribution
 # Of the median, so that a very quiet stretch does not make everything a spike; gradients are never quiet.

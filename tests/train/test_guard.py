@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from growlm.recipe.schema import GuardTable
+from growlm.recipe.running import GuardTable
 from growlm.train.guard import SpikeGuard, decide
 
 

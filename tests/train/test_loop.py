@@ -198,7 +198,7 @@ def test_too_many_skips_in_a_row_stop_the_run_and_the_checkpoint_stands(
         poison(patch, dict.fromkeys(range(10, 24), nan_loss))
         with pytest.raises(GrowLMError, match="6 steps in a row had to be skipped") as error:
             run(made, tmp_path / "stopped")
-    assert error.value.exit_code == 1
+    assert error.value.exit_code == 71
     assert "step 16" in error.value.where
     assert records(tmp_path / "stopped", "end")[-1]["status"] == "failed"
     assert newest(tmp_path / "stopped").manifest.step == 15, "the save that was under way is kept"
