@@ -70,7 +70,7 @@ DEFAULT = {
 class Sweep:
     """One axis, `logs` the logarithms of (2, steps, kinds, sizes): mean |x|, and mean |change of x|.
 
-    Averages over seeds. `judged`: the parametrization promises that none depends on this axis.
+    Means over seeds before the logarithm, which is lower for what scatters, as a single head does. `judged`: the parametrization promises that none depends on this axis.
     """
 
     axis: Axis
@@ -181,7 +181,7 @@ def _sweep(
 ) -> Sweep:
     found = [[coordinates(config, seed, how, WRITERS[axis]) for seed in range(seeds)] for config in configs]
     with np.errstate(divide="ignore"):  # before the first update nothing has changed
-        logs = np.log(found).mean(axis=1)  # sizes, 2, steps, kinds
+        logs = np.log(np.mean(found, axis=1))  # sizes, 2, steps, kinds
     return Sweep(axis, tuple(sizes), axis in PROMISED[kind], np.moveaxis(logs, 0, -1))
 
 
