@@ -12,6 +12,8 @@ from growlm.scaling.interval import SEEDS_NOISE, judge
 
 _SHARES = (0.08, 0.15, 0.25, 0.35, 0.45)
 _DRAWS = 12
+_UNTESTED = 2.0
+"""Factor on the variance of a law with too few points for a back-test."""
 _PRIOR_CUTS = 1.0
 """Back-tests count as if as many more had shown the interval to be right."""
 
@@ -41,7 +43,7 @@ def back_test(candidate: Candidate) -> BackTest:
         if largest is None:
             largest = float(np.expm1(error[np.flatnonzero(out) == nearest][0]))
     if not squares:
-        return BackTest(None, None, 1.0, 0)
+        return BackTest(None, None, _UNTESTED, 0)
     inflation = (_PRIOR_CUTS + sum(scores)) / (_PRIOR_CUTS + len(scores))
     return BackTest(float(np.sqrt(np.mean(squares))), largest, max(1.0, inflation), len(scores))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from growlm.scaling.candidates import Target
@@ -13,9 +15,13 @@ _EMBEDDING_SHARE = 0.3
 _UNDECAYED = 0.3
 
 
-def cautions(table: Table, target: Target, extrapolation: dict[str, float]) -> tuple[str, ...]:
-    """Warnings about a table and a target, most important first."""
-    checks = (_far(extrapolation), _few(table), _embeddings(table), _undecayed(table), _ratio(table, target))
+def cautions(
+    table: Table, target: Target, extrapolation: dict[str, float], laws: Sequence[str]
+) -> tuple[str, ...]:
+    """Warnings about a table and a target, for the laws that were used, most important first."""
+    checks = [_far(extrapolation), _few(table), _embeddings(table), _undecayed(table)]
+    if set(laws) & {"chinchilla", "chinchilla-vp", "over-training"}:
+        checks.append(_ratio(table, target))
     return tuple(text for text in checks if text)
 
 

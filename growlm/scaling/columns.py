@@ -34,7 +34,7 @@ _NAMES = {
     "data data_size tokens_trained token_count dataset_tokens",
     "c": "c flops training_flop training_flops train_flops flop compute total_flops total_flop train_flop "
     "training_compute",
-    "tpp": "tpp tokens_per_param tokens_per_parameter d_over_n d_n token_multiplier m",
+    "tpp": "tpp tokens_per_param tokens_per_parameter d_over_n d_n token_multiplier",
     "loss": "valid_loss validation_loss val_loss eval_loss test_loss final_valid_loss final_val_loss "
     "final_loss loss c4_loss lm_loss nll cross_entropy ce_loss ce train_loss training_loss final_train_loss "
     "smooth_loss l",
@@ -49,7 +49,7 @@ _NAMES = {
 _UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "bn": 1e9, "t": 1e12}
 _UNITS |= {"millions": 1e6, "million": 1e6, "billions": 1e9, "billion": 1e9, "trillion": 1e12}
 _NAMES_KNOWN = {name for names in _NAMES.values() for name in names.split()}
-_CASED = {"N": "n", "D": "d", "C": "c", "L": "loss", "M": "tpp"}
+_CASED = {"N": "n", "D": "d", "C": "c", "L": "loss"}
 
 
 def match_columns(headers: Sequence[str], given: dict[str, str]) -> dict[str, tuple[str, float]]:
@@ -80,9 +80,9 @@ def match_columns(headers: Sequence[str], given: dict[str, str]) -> dict[str, tu
 
 def _first(headers: Sequence[str], meaning: str, names: Sequence[str]) -> str | None:
     """The header of this meaning with the preferred name; None without one."""
-    for header in headers:
-        if _CASED.get(header) == meaning:
-            return header
+    letter = next((h for h in headers if _CASED.get(h) == meaning), None)
+    if letter and meaning != "loss":  # L is also a number of layers
+        return letter
     ranks = {}
     for header in headers:
         if header in _CASED:
@@ -91,7 +91,7 @@ def _first(headers: Sequence[str], meaning: str, names: Sequence[str]) -> str | 
         for name in (plain, _split_unit(header)[0]):
             if name in names:
                 ranks[header] = min(names.index(name), ranks.get(header, len(names)))
-    return min(ranks, key=lambda h: ranks[h]) if ranks else None
+    return min(ranks, key=lambda h: ranks[h]) if ranks else letter
 
 
 def _plain(header: str) -> str:

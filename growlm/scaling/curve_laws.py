@@ -117,7 +117,8 @@ def fit_multi_power(curves: Sequence[Curve], weights: np.ndarray | None = None) 
     solved = least_squares(residuals, start, bounds=bounds, loss="soft_l1", max_nfev=25, diff_step=1e-3)
     (l0, a, b), _, (alpha, c, beta, gamma) = inner(solved.x)
     a *= area.mean() ** alpha
-    return MultiPower(*map(float, (l0, a, b, c, alpha, beta, gamma)))
+    l0, a, b, c, alpha, beta, gamma = map(float, (l0, a, b, c, alpha, beta, gamma))
+    return MultiPower(l0, a, b, c, alpha, beta, gamma)
 
 
 Fit = Callable[[Sequence[Curve]], Annealing | MultiPower]

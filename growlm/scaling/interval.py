@@ -64,20 +64,21 @@ def judge(
 def combine(
     laws: Sequence[Judged], errors: Sequence[float | None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(T,) log loss and (T,) its variance, and the weight of each law, from their back-test `errors`.
+    """(T,) log loss and (T,) its variance, and the weight of each law.
 
-    A law that could not be tested (None) is taken to be twice as far off as the worst that could.
+    A law counts by its error in back-tests, its noise and its own variance. One that could not be tested
+    (None) is taken to be twice as far off as the worst that could.
     """
     noise = np.array([law.fit.sigma for law in laws])
     worst = 2 * max([e for e in errors if e is not None] or [float(noise.max())])
     known = np.array([worst if e is None else e for e in errors])
-    weights = 1 / (known**2 + noise**2 + SEEDS_NOISE**2)
+    variance = np.array([law.variance for law in laws])
+    weights = 1 / (known**2 + noise**2 + variance.mean(axis=1) + SEEDS_NOISE**2)
     weights = weights / weights.sum()
     means = np.array([law.mean for law in laws])
     mean = weights @ means
     spread = weights @ (means - mean) ** 2
-    own = weights @ np.array([law.variance for law in laws])
-    return mean, own + spread + weights @ noise**2 + SEEDS_NOISE**2, weights
+    return mean, weights @ variance + spread + weights @ noise**2 + SEEDS_NOISE**2, weights
 
 
 def sigmas(spare: int) -> float:

@@ -71,7 +71,7 @@ def predict(table: Table, target: Target, law: str | None = None) -> Prediction:
         high=float(np.exp(mean[0] + half)),
         laws=tuple(_result(j, t, float(w)) for j, t, w in zip(judged, tests, weights, strict=True)),
         extrapolation=extrapolation,
-        warnings=(*cautions(table, target, extrapolation), *table.notes),
+        warnings=(*cautions(table, target, extrapolation, [c.name for c in found]), *table.notes),
         points=len(table),
     )
 

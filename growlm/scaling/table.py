@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ FLOPS_PER_PARAMETER_TOKEN = 6.0
 
 _NUMBERS = ("n", "n_total", "d", "c", "tpp", "loss", "width", "depth", "step", "lr", "lr_end", "lr_peak")
 _NEEDED = ("n", "d", "c", "loss")
-"""An empty cell here is an error; any other column with one is not used."""
+"""A cell here that is no number is an error; any other column with one is not used."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def read_table(path: Path, given: dict[str, str] | None = None, *, measured: boo
     """The table of a .csv, .tsv, .json or .jsonl file; `given` maps meanings to its headers.
 
     `measured` tables need losses; rows without one are left out, and so are rows that repeat another, both
-    with a note. Raises DataError: no such file, no rows, no loss, a cell that is no positive number.
+    with a note. In others a loss may be missing, and is NaN then. Raises DataError: no such file, no rows, no
+    loss, a cell that is no positive number.
     """
     rows = _rows(Path(path))
     headers = list(dict.fromkeys(str(h) for row in rows for h in row))
@@ -70,9 +72,11 @@ def read_table(path: Path, given: dict[str, str] | None = None, *, measured: boo
     for meaning, (header, factor) in found.items():
         if meaning not in _NUMBERS:
             continue
-        needed = meaning in _NEEDED or meaning in (given or {})
-        if needed or not any(_is_empty(row.get(header)) for row in rows):
+        needed = (meaning in _NEEDED or meaning in (given or {})) and (measured or meaning != "loss")
+        with nullcontext() if needed else suppress(DataError):
             columns[meaning] = _column(path, rows, header, factor, meaning)
+    if not measured and "loss" in found:
+        columns["loss"] = np.array([_or_nan(row.get(found["loss"][0])) for row in rows])
     header = found.get("run", ("", 1.0))[0]
     runs = np.array([str(row.get(header, "")) or Path(path).stem for row in rows])
     return table_of(columns, runs, notes)
@@ -125,6 +129,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             "the table has no rows", where=str(path), fix="one row per measured loss, with a header"
         )
     return rows
+
+
+def _or_nan(cell: Any) -> float:
+    return math.nan if _is_empty(cell) else number(str(cell))
 
 
 def _column(path: Path, rows: list[dict[str, Any]], header: str, factor: float, meaning: str) -> np.ndarray:

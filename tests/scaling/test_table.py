@@ -28,6 +28,7 @@ def write(folder: Path, text: str, name: str = "t.csv") -> Path:
         (["Params (B)", "Tokens (T)", "val_loss"], {"n": ("Params (B)", 1e9), "d": ("Tokens (T)", 1e12)}),
         (["params_active_precise", "tokens", "final_loss"], {"n": ("params_active_precise", 1)}),
         (["train_loss", "valLoss"], {"loss": ("valLoss", 1)}),
+        (["N", "L", "loss"], {"loss": ("loss", 1)}),
         (["n_params", "n_nonembedding", "loss"], {"n": ("n_nonembedding", 1)}),
         (["N", "tokens_per_param", "loss"], {"tpp": ("tokens_per_param", 1)}),
     ],
@@ -82,6 +83,7 @@ def test_a_mapping_comes_first(tmp_path: Path) -> None:
         ("N,loss\n1e8,inf\n", "'inf' is not a positive number"),
         ("N,loss\n,3\n", "'' is not a positive number"),
         ("N,loss\n1e8,\n", "no row has a loss"),
+        ("N,depth,loss\n1e8,x,-3\n", "'-3' is not a positive number"),
     ],
 )
 def test_bad_tables(tmp_path: Path, text: str, words: str) -> None:
