@@ -137,7 +137,8 @@ def _factors(
     for dim, axis in enumerate(parameter.axes):
         if (axis == growth.reads(parameter)) == (kind == "weight"):
             factors[dim] = growth.maps[axis].share ** power
-    factors[0] = factors[0] * growth.row_scale(parameter) ** (1 if kind == "weight" else -power)
+    constant = growth.row_scale(parameter) if kind == "weight" else growth.gradient_scale(parameter)
+    factors[0] = factors[0] * constant**power
     return factors[0], factors[1]
 
 

@@ -77,6 +77,17 @@ class Growth:
             return self.gain_scale
         return self.branch_scale if parameter.writes_residual and parameter.layer is not None else 1.0
 
+    def gradient_scale(self, parameter: Parameter) -> float:
+        """The constant that the gradient of every old weight is multiplied by, beside its shares.
+
+        In a block gradients are in proportion to the residual multiplier, and what it lost silent blocks
+        leave to `branch_scale` to make up for; to what `row_scale` multiplies they are inverse.
+        """
+        if parameter.layer is None:
+            return 1.0 / self.row_scale(parameter)
+        ratio = self.new.residual_mult / self.old.residual_mult
+        return ratio * self.branch_scale / self.row_scale(parameter)
+
     def source_name(self, parameter: Parameter) -> str:
         """The old parameter that a new one comes from; not for those of a fresh block."""
         return (

@@ -41,8 +41,8 @@ def _family(recipe: Recipe) -> Problems:
 
 def _base_shape(recipe: Recipe) -> Problems:
     m = recipe.model
-    reads = {"sp": 0, "mup": 1, "completep": 2}[m.parametrization]
-    unread = ("mup_base_d_model", "mup_base_n_layers")[reads:]
+    reads = {"sp": 0, "mup": 2, "completep": 3}[m.parametrization]
+    unread = ("mup_base_d_model", "mup_base_hidden", "mup_base_n_layers")[reads:]
     for field in unread:
         if getattr(m, field) is not None:
             what = f'parametrization "{m.parametrization}" does not read {field}'

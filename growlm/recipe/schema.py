@@ -47,6 +47,13 @@ class ModelTable(Table):
     mup_base_d_model: int | None = Field(
         None, gt=0, description="Width of the base shape; unset means the first stage's."
     )
+    mup_base_hidden: list[float] | None = Field(
+        None,
+        min_length=3,
+        max_length=3,
+        description="Queries, keys (heads times head_dim) and feed-forward units of the base shape; unset means "
+        "the first stage's, in proportion to the base width.",
+    )
     mup_base_n_layers: int | None = Field(
         None, gt=0, description="completep: layers of the base shape; unset means the first stage's."
     )
@@ -316,7 +323,7 @@ class Recipe(Table):
     def base_shape(self) -> dict[str, Any]:
         """The `mup_base_*` of every stage's model; none of them under `sp`.
 
-        Where only the width is given, the other widths of the first stage shrink with it.
+        Where of the widths only d_model is given, the others of the first stage shrink with it.
         """
         m, first = self.model, self.stages[0]
         if m.parametrization == "sp":
@@ -326,7 +333,7 @@ class Recipe(Table):
         hidden = (*(n * self.head_dim_of(0) for n in heads), first.d_ff)
         base = {
             "mup_base_d_model": d_model,
-            "mup_base_hidden": tuple(n * d_model / first.d_model for n in hidden),
+            "mup_base_hidden": tuple(m.mup_base_hidden or (n * d_model / first.d_model for n in hidden)),
         }
         if m.parametrization == "completep":
             base["mup_base_n_layers"] = m.mup_base_n_layers or max(1, first.n_layers)

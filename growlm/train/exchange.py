@@ -105,9 +105,9 @@ def _continuing(config: ModelConfig, folder: Path, out: Path) -> Recipe:
     learned = family_of(config).position == "learned"
     same = ("family", "head_dim", "vocab_size", "tied", "rope_theta", "rotary_share", "xpos_scale_base")
     fields = {key: getattr(config, key) for key in same}
-    for key in ("mup_base_d_model", "mup_base_n_layers"):
-        if getattr(config, key):
-            fields[key] = getattr(config, key)
+    base = ("mup_base_d_model", "mup_base_hidden", "mup_base_n_layers")
+    stated = config.to_dict()
+    fields |= {key: stated[key] for key in base if stated[key]}
     if learned:
         fields["max_positions"] = config.max_positions
     length = min(1024, config.max_positions or 1024)

@@ -19,7 +19,7 @@ from growlm.convert.folder import CONFIG, FolderWeights, is_folder_of_weights
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import RecipeError
 from growlm.model.decoder import Decoder
-from growlm.model.parameters import parameter_table
+from growlm.model.parameters import axis_sizes, parameter_table
 from growlm.parallel.world import World
 from growlm.recipe.describe import toml_value
 from growlm.recipe.schema import Recipe
@@ -43,7 +43,10 @@ MODEL_FIELDS = (
     *("family", "head_dim", "vocab_size", "tied", "rope_theta", "rotary_share", "xpos_scale_base"),
     "parametrization",
 )
-CARRIED_FIELDS = ("norm_eps", "input_mult", "max_positions", "mup_base_d_model", "mup_base_n_layers")
+CARRIED_FIELDS = (
+    *("norm_eps", "input_mult", "max_positions"),
+    *("mup_base_d_model", "mup_base_hidden", "mup_base_n_layers"),
+)
 """Taken from where the weights come from, unless the recipe writes them: then they must agree."""
 
 
@@ -140,11 +143,15 @@ def _from_checkpoint(recipe: Recipe, path: Path, checkpoint: Checkpoint, tokeniz
 
 
 def _with_base(config: ModelConfig, recipe: Recipe) -> ModelConfig:
-    """The model with the run's base shape, as far as it has none: it is then the base of its own depth."""
-    base = recipe.base_shape()
-    if config.mup_base_d_model is None:
-        config = config.with_(**{key: base[key] for key in base.keys() - {"mup_base_n_layers"}})
-    if config.mup_base_n_layers is None and "mup_base_n_layers" in base:
+    """The model with a base shape where the run has one: weights that know of none are their own.
+
+    At it every multiplier is 1, as it was for them.
+    """
+    base, sizes = recipe.base_shape(), axis_sizes(config)
+    if base and config.mup_base_d_model is None:
+        hidden = (float(sizes["q"]), float(sizes["kv"]), float(sizes["ffn"]))
+        config = config.with_(mup_base_d_model=config.d_model, mup_base_hidden=hidden)
+    if "mup_base_n_layers" in base and config.mup_base_n_layers is None:
         config = config.with_(mup_base_n_layers=config.n_layers)
     return config
 

@@ -62,6 +62,23 @@ def test_every_axis_at_once(family: str, tied: bool, based: bool) -> None:
             check(growth)
 
 
+@pytest.mark.parametrize("depth", ["stack", "interpose"])
+@pytest.mark.parametrize("family", ["flm", "llama"])
+def test_of_doubled_blocks_under_completep_moments_halve_as_gradients_do(family: str, depth: str) -> None:
+    """A block and its copy, each with half the residual multiplier; nearly so, where blocks add little."""
+    c = completep(config(family, n_layers=4))
+    growth = plan_growth(c, c.with_(n_layers=8), table(depth=depth))
+    small = {n: w if "norm" in n or "embed" in n else 0.1 * w for n, w in trained(c).items()}
+    tokens, targets = batch(c)
+    old = gradients(decoder(c, small), tokens, targets)
+    new = gradients(decoder(growth.new, grown(growth, small)), tokens, targets)
+    expected = grown(growth, old, "exp_avg")
+    for name, p in parameter_table(growth.new).items():
+        if p.role == "hidden":
+            ratio = float((new[name] * expected[name]).sum() / expected[name].square().sum())
+            assert ratio == pytest.approx(1, abs=0.1), name
+
+
 @pytest.mark.parametrize(("family", "tied"), FAMILIES)
 @pytest.mark.parametrize("operator", ["masked", "zero", "clone"])
 def test_muons_momentum_follows_the_gradient(operator: str, family: str, tied: bool) -> None:
