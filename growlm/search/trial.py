@@ -11,6 +11,7 @@ import traceback
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,11 @@ def gpus() -> list[str]:
 
 
 def warm_up() -> None:
-    """Import in this process, once, what every trial would import."""
-    import torch.fx.experimental.symbolic_shapes  # by the first model, for half a second  # noqa: F401
+    """Import in this process, once, what every trial would import. Call before this process computes
+    anything: a child does not inherit the threads of a pool, and would wait for them for ever."""
+    torch.set_num_threads(1)
+    for heavy in ("growlm.train.supervisor", "torch.fx.experimental.symbolic_shapes"):
+        import_module(heavy)
 
 
 def _fork() -> int:

@@ -191,29 +191,13 @@ def test_bad_trials_are_pruned_at_token_counts_and_those_beside_the_best_end(
 
 @pytest.mark.slow
 def test_ctrl_c_saves_the_trials_under_way_and_the_same_command_goes_on(recipe: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "growlm",
-        "search",
-        str(recipe),
-        "--out",
-        str(tmp_path / "s"),
-        "--seeds",
-        "1",
-    ]
-    command += [
-        "--search",
-        "optim.lr=2^-7..2^-5",
-        "--tokens",
-        "25600",
-        "--stage",
-        "small",
-        "--workers",
-        "2",
-        "--force",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    words = (
+        f"search {recipe} --out {tmp_path / 's'} --seeds 1 --tokens 25600 --stage small --workers 2 --force"
+    )
+    command = [sys.executable, "-m", "growlm", *words.split(), "--sampler", "qmc", "--trials", "3"]
+    command += ["--search", "optim.lr=2^-7..2^-5"]
+    env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}  # threads must not cost a fork
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     trials = tmp_path / "s" / "trials"
     while not all(_steps(trials / name) > 5 for name in ("0000", "0001")):
         assert process.poll() is None, process.communicate()[1]
@@ -224,7 +208,7 @@ def test_ctrl_c_saves_the_trials_under_way_and_the_same_command_goes_on(recipe: 
     for name in ("0000", "0001"):
         assert read_record(trials / name / "metrics.jsonl")[-1]["status"] == "preempted"
     assert not _alive(tmp_path), "no trial outlives its search"
-    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    assert subprocess.run(command, env=env, check=False, capture_output=True).returncode == 0
     assert len(result(tmp_path / "s")["trials"]) == 3
     records = [json.loads(line) for line in (trials / "0000" / "metrics.jsonl").read_text().splitlines()]
     assert any(r["kind"] == "resume" for r in records)
