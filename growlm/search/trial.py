@@ -102,9 +102,14 @@ def weighted_loss(losses: dict[str, float | None], weights: dict[str, float]) ->
 
 
 def gpus() -> list[str]:
-    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them, without waking them."""
+    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them, without waking them.
+
+    Raises GrowLMError if this process has used one: then its children cannot.
+    """
     if torch.cuda.is_initialized():
-        return []
+        raise GrowLMError(
+            "this process has used a GPU, so the trials it forks cannot", fix="search in a new process"
+        )
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name.strip() not in ("", "-1")]

@@ -214,6 +214,27 @@ def test_ctrl_c_saves_the_trials_under_way_and_the_same_command_goes_on(recipe: 
     assert any(r["kind"] == "resume" for r in records)
 
 
+@pytest.mark.slow
+def test_a_trial_that_is_killed_goes_on_from_its_checkpoint(recipe: Path, tmp_path: Path) -> None:
+    words = f"search {recipe} --out {tmp_path / 's'} --seeds 1 --tokens 25600 --stage small --force"
+    command = [sys.executable, "-m", "growlm", *words.split(), "--search", "optim.lr=2^-6"]
+    command += ["--set", "checkpoint.every_seconds=0.2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    trial = tmp_path / "s" / "trials" / "0000"
+    while _steps(trial) < 60:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    started = next(r for r in read_record(trial / "metrics.jsonl") if r["kind"] == "start")
+    os.kill(started["pid"], signal.SIGKILL)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    (only,) = result(tmp_path / "s")["trials"]
+    assert only["state"] == "done"
+    lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+    assert any(r["kind"] == "resume" and r["step"] > 0 for r in lines)
+    assert all(r["identical"] for r in lines if r["kind"] == "verified")
+
+
 def _steps(trial: Path) -> int:
     record = trial / "metrics.jsonl"
     return record.read_bytes().count(b'{"kind": "step"') if record.exists() else 0
