@@ -51,8 +51,8 @@ class ModelTable(Table):
         None,
         min_length=3,
         max_length=3,
-        description="Queries, keys (heads times head_dim) and feed-forward units of the base shape; unset means "
-        "the first stage's, in proportion to the base width.",
+        description="Queries, keys (heads times head_dim) and feed-forward units of the base shape; unset "
+        "means the first stage's, in proportion to the base width.",
     )
     mup_base_n_layers: int | None = Field(
         None, gt=0, description="completep: layers of the base shape; unset means the first stage's."

@@ -241,12 +241,12 @@ def _refuse_another_shape(recipe: Recipe, initial: Initial) -> None:
         f"stages.{recipe.stages[0].name}": STAGE_FIELDS,
         "model": (*MODEL_FIELDS, *written),
     }
-    differing = {
-        f"{table}.{field}": (getattr(stated, field), getattr(found, field))
+    pairs = {
+        f"{table}.{field}": (_plain(stated, field), _plain(found, field))
         for table, fields in places.items()
         for field in fields
-        if getattr(stated, field) != getattr(found, field)
     }
+    differing = {key: (here, there) for key, (here, there) in pairs.items() if here != there}
     if differing:
         raise RecipeError(
             "the first stage has another shape than the weights it starts from",
@@ -254,3 +254,9 @@ def _refuse_another_shape(recipe: Recipe, initial: Initial) -> None:
             why="; ".join(f"{key} is {here}, there {there}" for key, (here, there) in differing.items()),
             fix="write " + ", ".join(f"{key} = {toml_value(there)}" for key, (_, there) in differing.items()),
         )
+
+
+def _plain(config: ModelConfig, field: str) -> Any:
+    """A field as a recipe writes it."""
+    value = getattr(config, field)
+    return list(value) if isinstance(value, tuple) else value
