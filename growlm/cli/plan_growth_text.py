@@ -63,5 +63,5 @@ def _facts(found: list[Economics]) -> Iterator[tuple[str, str]]:
             f"later stages start worth {starts} tokens; cheapest sizes to there: {ladder}, "
             f"{e.best.saving:.2f}x at equal loss",
         )
-    bars = [f"{bar.name} {bar.gain[0]:.2f} .. {bar.gain[1]:.2f}x" for bar in found[0].bars]
+    bars = [f"{bar.name} {bar.gain[0]:.2f} .. {bar.gain[1]:.2f}x" for bar in found[0].bars[:3]]
     yield "depends on", f"at equal loss, {found[0].law}: {', '.join(bars)}"

@@ -105,6 +105,8 @@ def _write_recipes(found: Answer, out: Path, *, force: bool) -> list[str]:
     """The recipe of the schedule, and those of the pilot if there is one, beside it."""
     from growlm.plan.schedule_recipe import recipe_texts
 
+    if out.suffix != ".toml":
+        raise RecipeError("a recipe is a .toml file", where=f"--out {out}", fix=f"--out {out}.toml")
     texts = recipe_texts(found, out.stem)
     paths = [out, *(out.with_name(f"{name}.toml") for name in list(texts)[1:])]
     for path in paths:

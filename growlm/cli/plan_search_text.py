@@ -42,6 +42,7 @@ def print_answer(answer: Answer, currency: str) -> None:
     console.print(_bars(answer))
     if answer.pilot:
         console.print("\n" + _pilot(answer.pilot, asked, currency))
+    console.print(f"assumed: {_assumed(asked)}")
     for warning in answer.warnings:
         console.print(f"note: {warning}")
 
@@ -84,6 +85,19 @@ def _stages(schedule: Schedule, asked: Request, currency: str) -> Table:
     return table
 
 
+def _assumed(asked: Request) -> str:
+    from growlm.plan.growth_request import RAMP_STEPS
+    from growlm.plan.growth_search import DISK, RESTART
+    from growlm.plan.verdict import PAYS
+
+    mfu = "as given" if asked.setting.mfu else "predicted, right within 15 % or so"
+    return (
+        f"MFU {mfu}; {asked.setting.goodput:.0%} of the time in steps; a growth costs {RESTART / 60:.0f} "
+        f"minutes, 12 bytes per parameter at {DISK / 1e9:g} GB/s and half of the {RAMP_STEPS} steps of its "
+        f"ramp, and pays from {PAYS:.2f}x on"
+    )
+
+
 def _layout(layout: Layout) -> str:
     sizes = [f"{name} {n}" for name in ("dp", "tp", "pp") if (n := getattr(layout, name)) > 1]
     zero = [f"ZeRO {layout.zero}"] if layout.dp > 1 else []
@@ -92,11 +106,15 @@ def _layout(layout: Layout) -> str:
 
 
 def _loss_line(answer: Answer) -> str:
-    schedule = answer.schedule
-    low = min(optimistic for _, optimistic in schedule.losses.values())
-    high = max(pessimistic for pessimistic, _ in schedule.losses.values())
-    each = "; ".join(f"{law} {_range(high, low, '.3f')}" for law, (low, high) in schedule.losses.items())
-    return f"Predicted loss {low:.3f} to {high:.3f} nats per token on data like Chinchilla's ({each})"
+    from growlm.plan.growth_answer import LAW_ERROR, loss_interval
+
+    low, high = loss_interval(answer.schedule)
+    losses = answer.schedule.losses.items()
+    each = "; ".join(f"{law} {_range(high, low, '.3f')}" for law, (low, high) in losses)
+    return (
+        f"Predicted loss {low:.3f} to {high:.3f} nats per token on data like Chinchilla's: {each} by what "
+        f"carries over, and {LAW_ERROR:.1%} for the laws' own error"
+    )
 
 
 def _speed_ups(answer: Answer) -> Table:

@@ -47,6 +47,8 @@ def print_plan(
         console.print(f"{name:<13} {text}")
     if growth:
         print_growth(console, growth, plan)
+    elif len(plan.stages) > 1:
+        console.print(f"{'growth':<13} no verdict: the loss laws say nothing of runs as small as this")
     for stage, ranking in zip(plan.stages, layouts, strict=False):
         console.print(
             f"\n{stage.name}: {len(ranking.fits)} layouts fit; the fastest of each split and ZeRO level:"

@@ -53,10 +53,10 @@ class Economics:
 def economics(
     plan: RunPlan, laws: Mapping[str, Chinchilla] = LAWS, rho: Ends = (0.0, 1.0)
 ) -> list[Economics]:
-    """Of a plan with more than one stage, by every law; empty for one stage."""
+    """Of a plan with more than one stage, by every law; empty for one stage, or for too small a run."""
     flops = [Leg(s.parameters, s.tokens, s.cost.flops / s.tokens) for s in plan.stages]
     seconds = [Leg(s.parameters, s.tokens, s.cost.seconds / s.tokens) for s in plan.stages]
-    if len(plan.stages) == 1:
+    if len(plan.stages) == 1 or too_small(flops[-1].params, sum(leg.tokens for leg in flops)):
         return []
     return [_by_law(name, law, flops, seconds, rho) for name, law in laws.items()]
 
@@ -102,6 +102,11 @@ def economics_words(found: list[Economics], last_size: float) -> list[str]:
             + ("" if surely else ": it is better unless more than the loss carries over, which a pilot tells")
         )
     return said
+
+
+def too_small(params: float, tokens: float) -> bool:
+    """Whether the laws say nothing of such a run: under a tenth of the smallest that they were fitted to."""
+    return params < FITTED[0][0] / 10 or tokens < FITTED[0][1] / 10
 
 
 def fitted_range(params: float, tokens: float) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from growlm.plan.economics import fitted_range
+from growlm.errors import RecipeError
+from growlm.plan.economics import fitted_range, too_small
 from growlm.plan.growth_request import Request, with_seconds
 from growlm.plan.growth_search import Found, Schedule, search
 from growlm.plan.growth_theory import SpeedUps, speed_ups, stacking_tokens
@@ -19,6 +20,9 @@ from growlm.plan.verdict import Verdict, seconds_to, verdict
 BUDGETS = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Multiples of the budget that are shown."""
 
+OVER_TRAINED = 100.0
+"""Tokens per parameter of the first stage from which on it is noted."""
+
 RELIABLE_GROWTH = 2.0
 """The factor up to which growth is found to help most reliably (2605.13405)."""
 
@@ -30,6 +34,10 @@ class Point:
     budget: float
     static: Schedule
     schedule: Schedule
+
+
+LAW_ERROR = 0.011
+"""Mean error of a Chinchilla law fitted to its authors' runs below 1e20 FLOPs on those above 3e20."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,24 @@ class Answer:
     warnings: list[str]
 
 
+def loss_interval(schedule: Schedule) -> tuple[float, float]:
+    """From the best law and end to the worst, and the laws' own error to either side."""
+    losses = [loss for pair in schedule.losses.values() for loss in pair]
+    return min(losses) * (1 - LAW_ERROR), max(losses) * (1 + LAW_ERROR)
+
+
 def answer(asked: Request, *, measured: bool = False) -> Answer:
     """The search for a request, and everything around it. Raises RecipeError if nothing fits."""
     rungs = asked.rungs()
     found = search(rungs, asked.goal, asked.belief)
+    size, tokens = found.static.rungs[0].params, found.static.tokens[0]
+    if too_small(size, tokens):
+        raise RecipeError(
+            f"no plan for so small a run: {count(size)} parameters on {count(tokens)} tokens",
+            where=asked.limit,
+            why="the loss laws were fitted to models and tokens ten times as large and more",
+            fix="more time or GPUs; or write a recipe by hand: growlm init, growlm plan RECIPE",
+        )
     said = verdict(found, rungs, asked.goal, measured=measured)
     schedule = found.static if said.kind == "do not grow" else found.safe
     alone = replace(asked.goal, min_params=0.0, max_params=float("inf"), max_stages=1)
@@ -76,7 +98,7 @@ def answer(asked: Request, *, measured: bool = False) -> Answer:
         bars=sensitivity(schedule, rungs, asked),
         points=_points(asked, rungs),
         pilot=pilot,
-        warnings=_warnings(schedule, free, asked),
+        warnings=_notes(schedule, found, free, asked, measured),
     )
 
 
@@ -93,7 +115,7 @@ def _speed_ups(
     known, found = asked.belief.laws[law], []
     anything = replace(asked.goal, min_params=0.0, max_params=float("inf"), tokens_stock=float("inf"))
     for rho in asked.belief.rho:
-        best = seconds_to(schedule.loss(law, rho), rungs, anything, known)
+        best = min(seconds_to(schedule.loss(law, rho), rung, anything, known) for rung in rungs)
         ups = speed_ups(known, schedule.legs(), rho)
         busy = sum(leg.tokens * leg.per_token for leg in schedule.legs()) / schedule.seconds
         found.append(SpeedUps(ups.equal_tokens * busy, ups.equal_loss * busy, best / schedule.seconds))
@@ -109,41 +131,53 @@ def _points(asked: Request, rungs: Sequence[Rung]) -> list[Point]:
     return points
 
 
-def _warnings(schedule: Schedule, free: Schedule, asked: Request) -> list[str]:
+def _notes(schedule: Schedule, found: Found, free: Schedule, asked: Request, measured: bool) -> list[str]:
     """What the reader should know before believing the rest."""
     said = []
-    pairs = [(a.params, b.params) for a, b in pairwise(schedule.rungs)]
-    far = [f"{count(a)} to {count(b)} ({b / a:.1f}x)" for a, b in pairs if b > RELIABLE_GROWTH * a]
-    if far:
-        said.append(
-            f"{', '.join(far)}: 2605.13405 finds growth reliable up to a factor of {RELIABLE_GROWTH:g}"
-        )
-    if pairs:
-        said.append(
-            "this schedule is the best of those that are predicted no worse than one size alone even if only "
-            "the loss carries over"
-        )
-        flops = sum(n * rung.flops_per_token for n, rung in zip(schedule.tokens, schedule.rungs, strict=True))
-        last = schedule.rungs[-1].params
-        said.append(
-            f"for comparison, G_stack (2405.15319) stacks by 4 to {count(last)} after "
-            f"{count(stacking_tokens(last, flops))} tokens"
-        )
+    size, tokens = schedule.rungs[-1].params, sum(schedule.tokens)
+    if measured:
+        said.append("rho was measured at the pilot's sizes; that it holds at these is an assumption")
+    if len(schedule.rungs) > 1:
+        said += _growth_notes(schedule, found.static.rungs[0], asked.belief.rho[0] if measured else None)
     if schedule.seconds < 0.99 * asked.goal.seconds:
         said.append(
             f"the tokens end before the budget: {schedule.seconds / asked.goal.seconds:.0%} of it is used; "
             "what reading them again gives is not in the laws"
         )
-    low = max(pessimistic for pessimistic, _ in schedule.losses.values())
     if free.rungs[0].params < asked.goal.min_params:
         best = max(pessimistic for pessimistic, _ in free.losses.values())
+        worst = max(pessimistic for pessimistic, _ in schedule.losses.values())
         said.append(
             f"if the size is not needed: {count(free.rungs[0].params)} alone on the same budget is predicted "
-            f"at {best:.3f}, this plan at {low:.3f} or lower"
+            f"at {best:.3f}, this plan at {worst:.3f} or lower"
         )
-    outside = fitted_range(schedule.rungs[-1].params, sum(schedule.tokens))
-    said += [outside] if outside else []
-    per_parameter = sum(schedule.tokens) / schedule.rungs[-1].params
-    if per_parameter < 5:
-        said.append(f"only {per_parameter:.1f} tokens per parameter: the laws were fitted to 5 and more")
+    if fitted_range(size, tokens):
+        said.append(fitted_range(size, tokens))
+    if tokens < 5 * size:
+        said.append(f"only {tokens / size:.1f} tokens per parameter: the laws were fitted to 5 and more")
     return said
+
+
+def _growth_notes(schedule: Schedule, static: Rung, rho: float | None) -> Iterator[str]:
+    """Of a schedule that grows; `rho` is the least by a pilot."""
+    least = "even if only the loss carries over" if rho is None else f"even at rho {rho:.2f}"
+    yield (
+        "this schedule is the best of those that all laws predict to be no worse than "
+        f"{count(static.params)} alone {least}"
+    )
+    pairs = [(a.params, b.params) for a, b in pairwise(schedule.rungs)]
+    far = [f"{count(a)} to {count(b)} ({b / a:.3g}x)" for a, b in pairs if b > RELIABLE_GROWTH * a]
+    if far:
+        yield f"{', '.join(far)}: 2605.13405 finds growth reliable up to a factor of {RELIABLE_GROWTH:g}"
+    each = zip(schedule.tokens, schedule.rungs, strict=True)
+    flops, last = sum(n * rung.flops_per_token for n, rung in each), schedule.rungs[-1].params
+    yield (
+        f"for comparison, G_stack (2405.15319) stacks by 4 to {count(last)} after "
+        f"{count(stacking_tokens(last, flops))} tokens"
+    )
+    first = schedule.rungs[0].params
+    if schedule.tokens[0] > OVER_TRAINED * first:
+        yield (
+            f"{count(first)} trains on {schedule.tokens[0] / first:.0f} tokens per parameter: what an "
+            "over-trained model passes on saturates (2510.06548), which is not in rho"
+        )

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from growlm.plan.growth_answer import Answer
+from growlm.plan.growth_answer import Answer, loss_interval
 from growlm.plan.growth_request import Request
 from growlm.plan.growth_search import Schedule
 from growlm.plan.pilot_plan import Pilot
@@ -28,9 +28,11 @@ def answer_json(answer: Answer) -> dict[str, Any]:
             "kind": said.kind,
             "words": said.words,
             "gain": list(said.gain),
+            "gain_of_hopeful": list(said.hopeful),
             "best_single_size": said.best.params,
         },
         "schedule": schedule_json(answer.schedule, asked),
+        "loss_interval": list(loss_interval(answer.schedule)),
         "speed_ups": {
             law: {"pessimistic": asdict(low), "optimistic": asdict(high)}
             for law, (low, high) in answer.speed_ups.items()

@@ -101,8 +101,8 @@ def request(
     )
     flops = seconds * speed * setting.goodput
     best = [law.optimal(flops)[0] for law in laws.values()]
-    least = max(min_params, min(best) / 3)
-    most = min(max_params, max(1.6 * min_params, min(3 * max(best), tokens_stock)))
+    least = max(min_params, min(best) / 2)
+    most = min(max_params, max(1.6 * min_params, min(2 * max(best), tokens_stock)))
     least = min(least, most)
     size = min(max(sum(best) / len(best), min_params), max_params)
     tokens = min(flops / 6 / size, tokens_stock)

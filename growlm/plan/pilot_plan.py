@@ -14,7 +14,7 @@ from growlm.plan.growth_request import Request, batch_for, idle_tokens
 from growlm.plan.growth_search import SMALLEST_GROWTH, Belief, Schedule, best_at
 from growlm.plan.rungs import Rung, rungs_between
 from growlm.plan.shapes import fits_into
-from growlm.plan.verdict import PAYS, gain
+from growlm.plan.verdict import PAYS, gains_at
 
 SHARES = (0.01, 0.03, 0.1)
 """Of the budget, for each of the two runs: the first that leaves enough for a model."""
@@ -105,4 +105,4 @@ def needed_rho(asked: Request, rungs: Sequence[Rung]) -> float | None:
 def _least_gain(asked: Request, rungs: Sequence[Rung], rho: float) -> float:
     belief = Belief(asked.belief.laws, (rho, rho))
     best = best_at(rungs, asked.goal, belief)
-    return 0.0 if best is None else min(gain(best, rungs, asked.goal, law, rho) for law in belief.laws)
+    return 0.0 if best is None else min(gains_at(best, rungs, asked.goal, rho).values())

@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import Any
 
-from growlm.plan.growth_answer import Answer
+from growlm.plan.growth_answer import Answer, loss_interval
 from growlm.plan.growth_request import RAMP_STEPS, Request
 from growlm.plan.growth_search import Schedule
 from growlm.plan.rungs import Rung
@@ -82,8 +82,7 @@ def recipe_text(recipe: Recipe, schedule: Schedule, asked: Request, verdict: str
     days = schedule.seconds / 86400
     money = asked.money(schedule.seconds)
     bill = "" if money is None else f", {money:,.0f} at {asked.price:g} an hour and GPU"
-    low = min(optimistic for _, optimistic in schedule.losses.values())
-    high = max(pessimistic for pessimistic, _ in schedule.losses.values())
+    low, high = loss_interval(schedule)
     vocabulary = f"--vocab-size {recipe.model.vocab_size}"
     notes = [
         f"Planned by `growlm plan` for {asked.setting.n_gpus} x {asked.setting.gpu.name}: {sizes} parameters "

@@ -13,7 +13,7 @@ from growlm.plan.growth_request import Request
 from growlm.plan.growth_search import Belief, Goal, Schedule
 from growlm.plan.growth_theory import Legs, final_loss, speed_ups
 from growlm.plan.rungs import Rung
-from growlm.plan.verdict import gain
+from growlm.plan.verdict import gains_at
 from growlm.scaling.laws import Chinchilla
 
 _SIZE, _TOKENS = 1e9, 2e10
@@ -126,7 +126,7 @@ def _at(
         tokens=tuple(n * f for n, f in zip(schedule.tokens, factors, strict=True)),
         belief=Belief({_MIDDLE: law}, (rho, rho)),
     )
-    return changed.loss(_MIDDLE, rho), gain(changed, fast, goal, _MIDDLE, rho)
+    return changed.loss(_MIDDLE, rho), gains_at(changed, fast, goal, rho)[_MIDDLE]
 
 
 def _faster(rung: Rung, factor: float) -> Rung:

@@ -17,19 +17,19 @@ QUERIES_PER_KV = 4
 DEPTHS = (128, 112, 98, 84)
 """d_model / n_layers: Llama 7B and 13B have 128, Llama 65B 102, 1B models about 90."""
 
-APART = 1.07
-"""Least ratio of neighbouring sizes, about."""
+APART, WIDE = 1.07, 100.0
+"""Least ratio of neighbouring sizes, about; twice as far apart in a range wider than WIDE times."""
 
 
 def ladder(low: float, high: float, *, vocab_size: int, head_dim: int) -> list[ModelConfig]:
     """Shapes of `low` to `high` parameters, embedding included, by size: of those nearly as large, one."""
     found: dict[int, tuple[int, ModelConfig]] = {}
-    unit = head_dim * QUERIES_PER_KV
+    unit, apart = head_dim * QUERIES_PER_KV, APART if high < WIDE * low else APART**2
     for d_model in range(unit, 64 * unit + 1, unit):
         sizes = {n_parameters(config): config for config in _of_width(d_model, vocab_size, head_dim)}
         for size, config in sizes.items():
             if low <= size <= high:
-                place = int(math.log(size) / math.log(APART))
+                place = int(math.log(size) / math.log(apart))
                 found[place] = min(found.get(place, (size, config)), (size, config), key=lambda item: item[0])
         if min(sizes) > high:
             break

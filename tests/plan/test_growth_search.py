@@ -1,6 +1,7 @@
 """The schedule search: against brute force, in what must never get worse, and as recipes that load."""
 
 import math
+import time
 import tomllib
 from dataclasses import replace
 from itertools import combinations, pairwise
@@ -11,7 +12,7 @@ import pytest
 
 from growlm.errors import RecipeError
 from growlm.plan.auto import choose_layout
-from growlm.plan.growth_answer import Answer, answer
+from growlm.plan.growth_answer import Answer, answer, loss_interval
 from growlm.plan.growth_json import answer_json
 from growlm.plan.growth_request import Budget, Request, request, with_seconds
 from growlm.plan.growth_search import Belief, Found, search
@@ -20,7 +21,7 @@ from growlm.plan.machines import load_machines
 from growlm.plan.run_plan import Setting
 from growlm.plan.schedule_recipe import recipe_texts, schedule_recipe
 from growlm.plan.step_law import step_law_batch, step_law_lr
-from growlm.plan.verdict import gains
+from growlm.plan.verdict import gains, verdict
 from growlm.recipe.growable import refusals
 from growlm.recipe.load import load_recipe
 from growlm.scaling.laws import EPOCH, HOFFMANN
@@ -126,6 +127,42 @@ def test_verdicts(found: Answer) -> None:
     large = answer(request(flm, Budget(seconds=21.54 * DAY), min_params=100e9))
     assert large.verdict.kind == "grow"
     assert any("if the size is not needed" in warning for warning in large.warnings)
+
+
+@pytest.mark.parametrize(
+    ("rho", "kind"),
+    [((0.0, 0.02), "do not grow"), ((0.3, 0.4), "grow"), ((0.05, 0.3), "run a pilot first")],
+)
+def test_after_a_pilot_the_words_say_what_it_measured(
+    asked: Request, rho: tuple[float, float], kind: str
+) -> None:
+    rungs, belief = asked.rungs(), Belief(asked.belief.laws, rho)
+    said = verdict(search(rungs, asked.goal, belief), rungs, asked.goal, measured=True)
+    assert said.kind == kind
+    assert f"rho {rho[1]:.2f}" in said.words
+    assert "only the loss" not in said.words
+    assert "all tokens" not in said.words
+
+
+def test_the_loss_has_an_interval_around_laws_and_ends(found: Answer) -> None:
+    low, high = loss_interval(found.schedule)
+    for pessimistic, optimistic in found.schedule.losses.values():
+        assert low < optimistic <= pessimistic < high
+
+
+def test_a_run_too_small_for_the_laws_gets_no_plan() -> None:
+    cpu = Setting(gpu=load_machines().gpu("cpu"), n_gpus=1)
+    with pytest.raises(RecipeError, match="so small a run"):
+        answer(request(cpu, Budget(seconds=DAY), vocab_size=4096))
+
+
+@pytest.mark.slow
+def test_a_thousand_gpus_are_searched_in_seconds() -> None:
+    """Under 10 s of one core's time."""
+    many = Setting(gpu=load_machines().gpu("h100"), n_gpus=1024)
+    before = time.process_time()
+    answer(request(many, Budget(seconds=30 * DAY)))
+    assert time.process_time() - before < 10
 
 
 def test_what_is_said_as_json_is_finite_and_whole(found: Answer) -> None:
