@@ -40,11 +40,33 @@ def points_picture(table: Table, predictions: Sequence[Prediction]) -> str:
             chart.points(mine[key].tolist(), mine["loss"].tolist(), label)
     else:
         chart.points(table[key].tolist(), table["loss"].tolist(), "measured")
+    _law_line(chart, table, key, predictions)
     for i, p in enumerate(predictions):
         at = float(getattr(p.target, key))
         chart.line([at, at], [p.low, p.high], "90 % interval" if i == 0 else "", color=_INK)
         chart.points([at], [p.loss], "predicted" if i == 0 else "", color=_INK, radius=5.0)
     return chart.svg()
+
+
+def _law_line(chart: Chart, table: Table, key: str, predictions: Sequence[Prediction]) -> None:
+    """The law that counts most, for the first target: over `key`, its size held fixed where it has one."""
+    variables = {"size": "n", "width": "width", "tokens": "d", "frontier": "c"}
+    target = predictions[0].target
+    laws = [law for law in predictions[0].laws if "B" in law.constants or variables.get(law.name) == key]
+    if key != "d":
+        laws = [law for law in laws if "B" not in law.constants]
+    if not laws:
+        return
+    law = max(laws, key=lambda law: law.weight)
+    last = max(float(getattr(p.target, key)) for p in predictions)
+    x = np.geomspace(float(table[key].min()), max(last, float(table[key].max())), 80)
+    k = law.constants
+    loss = k["E"] + k["A"] * x ** -k["alpha"]
+    label = f"{law.name} law"
+    if "B" in k and target.n:
+        loss = k["E"] + k["A"] * target.n ** -k["alpha"] + k["B"] * x ** -k["beta"]
+        label += f" at {count(target.n)}"
+    chart.line(x.tolist(), loss.tolist(), label, color=_INK, dashed=True, thickness=1.2)
 
 
 def curves_picture(curves: Sequence[Curve], predictions: Sequence[CurvePrediction]) -> str:

@@ -60,9 +60,8 @@ def predict(table: Table, target: Target, law: str | None = None) -> Prediction:
     judged = [judge(c, c.target) for c in found]
     tests = [back_test(c) for c in found]
     mean, variance, weights = combine(judged, [t.rms for t in tests])
-    inflation = float(weights @ np.array([t.inflation for t in tests]))
     spare = max(len(np.unique(law.candidate.groups)) - law.candidate.parameters for law in judged)
-    half = sigmas(max(spare, _LEAST_SPARE)) * float(np.sqrt(variance[0] * inflation))
+    half = sigmas(max(spare, _LEAST_SPARE)) * float(np.sqrt(_inflated(float(variance[0]), tests, weights)))
     extrapolation = _extrapolation(table, target)
     return Prediction(
         target=target,
@@ -74,6 +73,13 @@ def predict(table: Table, target: Target, law: str | None = None) -> Prediction:
         warnings=(*cautions(table, target, extrapolation, [c.name for c in found]), *table.notes),
         points=len(table),
     )
+
+
+def _inflated(variance: float, tests: list[BackTest], weights: np.ndarray) -> float:
+    """The variance that back-tests ask for: up to the one of three times the errors they saw."""
+    asked = variance * float(weights @ np.array([t.inflation for t in tests]))
+    seen = [t.rms for t in tests if t.rms is not None]
+    return max(variance, min(asked, 9 * max(seen) ** 2)) if seen else asked
 
 
 def _result(judged: Judged, test: BackTest, weight: float) -> LawResult:
