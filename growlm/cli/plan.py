@@ -145,7 +145,7 @@ def plan(
         )
         return
     from growlm.cli.plan_text import print_plan
-    from growlm.plan.economics import economics
+    from growlm.plan.growth.economics import economics
     from growlm.plan.ranking import rank_layouts
     from growlm.plan.run_plan import plan_recipe
     from growlm.plan.searched import searched_flops
@@ -181,8 +181,8 @@ def _check_options(context: typer.Context, *, with_recipe: bool) -> None:
 def _draw(planned: RunPlan, path: Path, currency: str, *, force: bool) -> None:
     """Size over tokens of a recipe's stages."""
     from growlm.cli.plan_search import write_text
-    from growlm.plan.growth_theory import Leg
-    from growlm.plan.picture import growth_picture
+    from growlm.plan.growth.picture import growth_picture
+    from growlm.plan.growth.theory import Leg
 
     legs = [Leg(stage.parameters, stage.tokens) for stage in planned.stages]
     costs = [

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from growlm.plan.economics import Economics
+    from growlm.plan.growth.economics import Economics
     from growlm.plan.run_plan import RunPlan
 
 
 def print_growth(console: Console, found: list[Economics], plan: RunPlan) -> None:
     """The three speed-ups by every law, between only the loss carrying over and all tokens doing so."""
-    from growlm.plan.economics import economics_words, fitted_range
+    from growlm.plan.growth.economics import economics_words, fitted_range
 
     last = plan.stages[-1]
     console.print("\nWhat growing is worth: from only the loss carrying over to all tokens doing so")

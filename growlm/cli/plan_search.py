@@ -13,9 +13,9 @@ import typer
 from growlm.errors import DiskError, RecipeError
 
 if TYPE_CHECKING:
-    from growlm.plan.growth_answer import Answer
+    from growlm.plan.growth.answer import Answer
+    from growlm.plan.growth.pilot_reading import Pilots
     from growlm.plan.machines import Machines
-    from growlm.plan.pilot_reading import Pilots
     from growlm.plan.run_plan import Setting
 
 
@@ -41,8 +41,8 @@ def search_schedule(
     as_json: bool = False,
 ) -> None:
     """Search, print, and write the recipe and the picture that are asked for. Raises RecipeError."""
-    from growlm.plan.growth_answer import answer
-    from growlm.plan.growth_request import Budget, request
+    from growlm.plan.growth.answer import answer
+    from growlm.plan.growth.request import Budget, request
     from growlm.plan.quantities import parse_amount, parse_seconds
 
     def amount(text: str | None, where: str, example: str) -> float | None:
@@ -72,7 +72,7 @@ def search_schedule(
     if picture is not None:
         write_text(picture, _picture(found, machines.currency), force=force)
     if as_json:
-        from growlm.plan.growth_json import answer_json
+        from growlm.plan.growth.answer_json import answer_json
 
         read = {"pilots": None if known is None else asdict(known), "recipes": written}
         typer.echo(json.dumps(answer_json(found) | read, allow_nan=False, indent=2))
@@ -90,7 +90,7 @@ def _pilots(folders: list[Path]) -> Pilots | None:
     """What finished pilot runs say; None without any."""
     if not folders:
         return None
-    from growlm.plan.pilot_reading import read_pilots
+    from growlm.plan.growth.pilot_reading import read_pilots
     from growlm.train.record import RECORD_NAME, RecordReader
 
     for folder in folders:
@@ -103,7 +103,7 @@ def _pilots(folders: list[Path]) -> Pilots | None:
 
 def _write_recipes(found: Answer, out: Path, *, force: bool) -> list[str]:
     """The recipe of the schedule, and those of the pilot if there is one, beside it."""
-    from growlm.plan.schedule_recipe import recipe_texts
+    from growlm.plan.growth.recipe import recipe_texts
 
     if out.suffix != ".toml":
         raise RecipeError("a recipe is a .toml file", where=f"--out {out}", fix=f"--out {out}.toml")
@@ -118,8 +118,8 @@ def _write_recipes(found: Answer, out: Path, *, force: bool) -> list[str]:
 
 def _picture(found: Answer, currency: str) -> str:
     """The schedule beside the best single size."""
-    from growlm.plan.growth_theory import Leg
-    from growlm.plan.picture import growth_picture
+    from growlm.plan.growth.picture import growth_picture
+    from growlm.plan.growth.theory import Leg
 
     asked, costs = found.asked, []
     for rung, tokens in zip(found.schedule.rungs, found.schedule.tokens, strict=True):

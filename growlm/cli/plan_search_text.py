@@ -10,12 +10,12 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from growlm.plan.growth_answer import Answer
-    from growlm.plan.growth_request import Request
-    from growlm.plan.growth_search import Schedule
+    from growlm.plan.growth.answer import Answer
+    from growlm.plan.growth.pilot_plan import Pilot
+    from growlm.plan.growth.pilot_reading import Pilots
+    from growlm.plan.growth.request import Request
+    from growlm.plan.growth.search import Schedule
     from growlm.plan.layout import Layout
-    from growlm.plan.pilot_plan import Pilot
-    from growlm.plan.pilot_reading import Pilots
 
 
 WIDTH = 118
@@ -86,9 +86,9 @@ def _stages(schedule: Schedule, asked: Request, currency: str) -> Table:
 
 
 def _assumed(asked: Request) -> str:
-    from growlm.plan.growth_request import RAMP_STEPS
-    from growlm.plan.growth_search import DISK, RESTART
-    from growlm.plan.verdict import PAYS
+    from growlm.plan.growth.request import RAMP_STEPS
+    from growlm.plan.growth.search import DISK, RESTART
+    from growlm.plan.growth.verdict import PAYS
 
     mfu = "as given" if asked.setting.mfu else "predicted, right within 15 % or so"
     return (
@@ -106,7 +106,7 @@ def _layout(layout: Layout) -> str:
 
 
 def _loss_line(answer: Answer) -> str:
-    from growlm.plan.growth_answer import LAW_ERROR, loss_interval
+    from growlm.plan.growth.answer import LAW_ERROR, loss_interval
 
     low, high = loss_interval(answer.schedule)
     losses = answer.schedule.losses.items()

@@ -16,7 +16,7 @@ from growlm.cli.plan_growth_text import print_growth
 from growlm.train.console import count
 
 if TYPE_CHECKING:
-    from growlm.plan.economics import Economics
+    from growlm.plan.growth.economics import Economics
     from growlm.plan.layout import Layout
     from growlm.plan.machines import Machines
     from growlm.plan.ranking import Ranking

@@ -12,16 +12,16 @@ import pytest
 
 from growlm.errors import RecipeError
 from growlm.plan.auto import choose_layout
-from growlm.plan.growth_answer import Answer, answer, loss_interval
-from growlm.plan.growth_json import answer_json
-from growlm.plan.growth_request import Budget, Request, request, with_seconds
-from growlm.plan.growth_search import Belief, Found, search
-from growlm.plan.growth_theory import Leg, final_loss
+from growlm.plan.growth.answer import Answer, answer, loss_interval
+from growlm.plan.growth.answer_json import answer_json
+from growlm.plan.growth.recipe import recipe_texts, schedule_recipe
+from growlm.plan.growth.request import Budget, Request, request, with_seconds
+from growlm.plan.growth.search import Belief, Found, search
+from growlm.plan.growth.step_law import step_law_batch, step_law_lr
+from growlm.plan.growth.theory import Leg, final_loss
+from growlm.plan.growth.verdict import gains, verdict
 from growlm.plan.machines import load_machines
 from growlm.plan.run_plan import Setting
-from growlm.plan.schedule_recipe import recipe_texts, schedule_recipe
-from growlm.plan.step_law import step_law_batch, step_law_lr
-from growlm.plan.verdict import gains, verdict
 from growlm.recipe.growable import refusals
 from growlm.recipe.load import load_recipe
 from growlm.scaling.laws import EPOCH, HOFFMANN

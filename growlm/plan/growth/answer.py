@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from growlm.errors import RecipeError
-from growlm.plan.economics import fitted_range, too_small
-from growlm.plan.growth_request import Request, with_seconds
-from growlm.plan.growth_search import Found, Schedule, search
-from growlm.plan.growth_theory import SpeedUps, speed_ups, stacking_tokens
-from growlm.plan.pilot_plan import Pilot, plan_pilot
-from growlm.plan.rungs import Rung
-from growlm.plan.sensitivity import Bar, sensitivity
+from growlm.plan.growth.economics import fitted_range, too_small
+from growlm.plan.growth.pilot_plan import Pilot, plan_pilot
+from growlm.plan.growth.request import Request, with_seconds
+from growlm.plan.growth.rungs import Rung
+from growlm.plan.growth.search import Found, Schedule, search
+from growlm.plan.growth.sensitivity import Bar, sensitivity
+from growlm.plan.growth.theory import SpeedUps, speed_ups, stacking_tokens
+from growlm.plan.growth.verdict import Verdict, seconds_to, verdict
 from growlm.plan.ticks import count
-from growlm.plan.verdict import Verdict, seconds_to, verdict
 
 BUDGETS = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Multiples of the budget that are shown."""

@@ -6,11 +6,11 @@ import re
 import textwrap
 from typing import Any
 
-from growlm.plan.growth_answer import Answer, loss_interval
-from growlm.plan.growth_request import RAMP_STEPS, Request
-from growlm.plan.growth_search import Schedule
-from growlm.plan.rungs import Rung
-from growlm.plan.step_law import step_law_lr
+from growlm.plan.growth.answer import Answer, loss_interval
+from growlm.plan.growth.request import RAMP_STEPS, Request
+from growlm.plan.growth.rungs import Rung
+from growlm.plan.growth.search import Schedule
+from growlm.plan.growth.step_law import step_law_lr
 from growlm.plan.ticks import count
 from growlm.recipe.schema import Recipe
 from growlm.recipe.template import recipe_toml

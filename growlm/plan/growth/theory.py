@@ -116,7 +116,7 @@ def ideal_saving(law: Chinchilla) -> float:
     By path independence a model at loss l grows along A N^-alpha = phi (l - E), phi = 1 / (1 + alpha +
     alpha / beta), which makes N dD least at every l; the integral over l is a power of l - E, as the static
     optimum's FLOPs are, with psi = beta / (alpha + beta) for phi. So their ratio is a constant. The
-    derivation is ours; tests/plan/test_growth_theory.py checks it against brute force.
+    derivation is ours; tests/plan/growth/test_theory.py checks it against brute force.
     """
     a, b = law.alpha, law.beta
     phi, psi = 1 / (1 + a + a / b), b / (a + b)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from growlm.plan.growth_theory import Leg
+from growlm.plan.growth.theory import Leg
 from growlm.scaling.laws import Chinchilla
 
 Array = np.ndarray

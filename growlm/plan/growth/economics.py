@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from growlm.plan.best_ladder import Ladder, best_ladder
-from growlm.plan.growth_request import LAWS
-from growlm.plan.growth_theory import (
+from growlm.plan.growth.ladder import Ladder, best_ladder
+from growlm.plan.growth.request import LAWS
+from growlm.plan.growth.sensitivity import Bar, legs_sensitivity
+from growlm.plan.growth.theory import (
     Leg,
     SpeedUps,
     cost_of_legs,
@@ -15,10 +16,9 @@ from growlm.plan.growth_theory import (
     final_loss,
     speed_ups,
 )
+from growlm.plan.growth.verdict import PAYS
 from growlm.plan.run_plan import RunPlan
-from growlm.plan.sensitivity import Bar, legs_sensitivity
 from growlm.plan.ticks import count
-from growlm.plan.verdict import PAYS
 from growlm.scaling.laws import Chinchilla
 
 Ends = tuple[float, float]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from growlm.errors import RecipeError
-from growlm.plan.growth_theory import worth
-from growlm.plan.pilot_reading import curves_of, read_pilot, read_pilots
-from growlm.plan.reuse_law import ReuseLaw, fit_reuse
+from growlm.plan.growth.pilot_reading import curves_of, read_pilot, read_pilots
+from growlm.plan.growth.reuse_law import ReuseLaw, fit_reuse
+from growlm.plan.growth.theory import worth
 from growlm.scaling.laws import Chinchilla
 
 LAW = Chinchilla(E=1.8, A=480, B=900, alpha=0.35, beta=0.33)

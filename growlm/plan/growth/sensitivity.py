@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from growlm.plan.growth_request import Request
-from growlm.plan.growth_search import Belief, Goal, Schedule
-from growlm.plan.growth_theory import Legs, final_loss, speed_ups
-from growlm.plan.rungs import Rung
-from growlm.plan.verdict import gains_at
+from growlm.plan.growth.request import Request
+from growlm.plan.growth.rungs import Rung
+from growlm.plan.growth.search import Belief, Goal, Schedule
+from growlm.plan.growth.theory import Legs, final_loss, speed_ups
+from growlm.plan.growth.verdict import gains_at
 from growlm.scaling.laws import Chinchilla
 
 _SIZE, _TOKENS = 1e9, 2e10

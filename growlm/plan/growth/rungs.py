@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from growlm.model.parameters import n_parameters
 from growlm.plan.activations import Work
 from growlm.plan.flops import flops_per_token
+from growlm.plan.growth.shapes import ladder
 from growlm.plan.layout import Layout
 from growlm.plan.ranking import best_layout
 from growlm.plan.run_plan import Setting
-from growlm.plan.shapes import ladder
 from growlm.recipe.shape import ModelConfig
 
 

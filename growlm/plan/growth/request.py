@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from growlm.errors import RecipeError
 from growlm.plan.activations import Work
-from growlm.plan.growth_search import Belief, Goal
+from growlm.plan.growth.rungs import Rung, rungs_between
+from growlm.plan.growth.search import Belief, Goal
+from growlm.plan.growth.step_law import step_law_batch
 from growlm.plan.run_plan import Setting
-from growlm.plan.rungs import Rung, rungs_between
-from growlm.plan.step_law import step_law_batch
 from growlm.plan.ticks import count
 from growlm.scaling.laws import EPOCH, HOFFMANN, Chinchilla
 

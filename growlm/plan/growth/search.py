@@ -20,9 +20,9 @@ from itertools import combinations, product
 import numpy as np
 
 from growlm.errors import RecipeError
-from growlm.plan.growth_theory import Leg, final_loss
-from growlm.plan.rungs import Rung
-from growlm.plan.shapes import fits_into
+from growlm.plan.growth.rungs import Rung
+from growlm.plan.growth.shapes import fits_into
+from growlm.plan.growth.theory import Leg, final_loss
 from growlm.scaling.laws import Chinchilla
 
 Array = np.ndarray

@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from growlm.plan.best_ladder import best_ladder
-from growlm.plan.growth_theory import (
+from growlm.plan.growth.ladder import best_ladder
+from growlm.plan.growth.theory import (
     Leg,
     cost_of_legs,
     effective_tokens,

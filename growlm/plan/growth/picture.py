@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from growlm.plan.growth_theory import Leg, cost_of_legs, shape_saving
+from growlm.plan.growth.theory import Leg, cost_of_legs, shape_saving
 from growlm.plan.svg import COLORS, Chart, grid
 from growlm.plan.ticks import count
 

@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from growlm.plan.growth_request import Request, batch_for, idle_tokens
-from growlm.plan.growth_search import SMALLEST_GROWTH, Belief, Schedule, best_at
-from growlm.plan.rungs import Rung, rungs_between
-from growlm.plan.shapes import fits_into
-from growlm.plan.verdict import PAYS, gains_at
+from growlm.plan.growth.request import Request, batch_for, idle_tokens
+from growlm.plan.growth.rungs import Rung, rungs_between
+from growlm.plan.growth.search import SMALLEST_GROWTH, Belief, Schedule, best_at
+from growlm.plan.growth.shapes import fits_into
+from growlm.plan.growth.verdict import PAYS, gains_at
 
 SHARES = (0.01, 0.03, 0.1)
 """Of the budget, for each of the two runs: the first that leaves enough for a model."""

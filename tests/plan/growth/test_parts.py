@@ -8,13 +8,13 @@ import pytest
 
 from growlm.errors import RecipeError
 from growlm.model.parameters import n_parameters
-from growlm.plan.economics import economics, economics_words, fitted_range
-from growlm.plan.growth_theory import Leg
+from growlm.plan.growth.economics import economics, economics_words, fitted_range
+from growlm.plan.growth.picture import growth_picture
+from growlm.plan.growth.shapes import fits_into, ladder
+from growlm.plan.growth.theory import Leg
 from growlm.plan.machines import load_machines
-from growlm.plan.picture import growth_picture
 from growlm.plan.quantities import parse_amount, parse_seconds
 from growlm.plan.run_plan import Setting, plan_recipe
-from growlm.plan.shapes import fits_into, ladder
 from growlm.recipe.load import load_recipe
 
 

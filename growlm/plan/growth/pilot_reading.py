@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from growlm.errors import RecipeError
-from growlm.plan.reuse_law import ReuseLaw, fit_reuse
+from growlm.plan.growth.reuse_law import ReuseLaw, fit_reuse
 
 Array = np.ndarray
 Records = Sequence[Mapping[str, Any]]

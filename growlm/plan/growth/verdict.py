@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from growlm.plan.growth_search import Found, Goal, Schedule
-from growlm.plan.rungs import Rung
+from growlm.plan.growth.rungs import Rung
+from growlm.plan.growth.search import Found, Goal, Schedule
 from growlm.plan.ticks import count
 from growlm.scaling.laws import Chinchilla
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from growlm.plan.growth_answer import Answer, loss_interval
-from growlm.plan.growth_request import Request
-from growlm.plan.growth_search import Schedule
-from growlm.plan.pilot_plan import Pilot
+from growlm.plan.growth.answer import Answer, loss_interval
+from growlm.plan.growth.pilot_plan import Pilot
+from growlm.plan.growth.request import Request
+from growlm.plan.growth.search import Schedule
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
