@@ -6,6 +6,7 @@ import re
 import textwrap
 from typing import Any
 
+from growlm.model.parameters import axis_sizes
 from growlm.plan.growth.answer import Answer, loss_interval
 from growlm.plan.growth.request import RAMP_STEPS, Request
 from growlm.plan.growth.rungs import Rung
@@ -54,7 +55,11 @@ def schedule_recipe(schedule: Schedule, asked: Request, name: str, *, like: Sche
     }
     if like is not None:
         base = like.rungs[0].config
-        data["model"] |= {"mup_base_d_model": base.d_model, "mup_base_n_layers": base.n_layers}
+        data["model"] |= {
+            "mup_base_d_model": base.d_model,
+            "mup_base_hidden": [float(axis_sizes(base)[axis]) for axis in ("q", "kv", "ffn")],
+            "mup_base_n_layers": base.n_layers,
+        }
     if asked.price is not None:
         data["budget"] = {"price_per_hour": _rounded(asked.price * asked.setting.n_gpus, 6)}
     return Recipe.model_validate(data)
