@@ -149,3 +149,24 @@ def test_a_long_run_makes_a_small_page(tmp_path: Path) -> None:
     run = FakeRun(tmp_path, per_stage=5000).write()
     assert (run / "metrics.jsonl").stat().st_size > 5_000_000
     assert len(render(run)) < 600_000
+
+
+@needs_chromium
+def test_a_forecast_is_a_tile_a_line_and_a_band(tmp_path: Path) -> None:
+    folder = FakeRun(tmp_path / "run", per_stage=80).write(until=140, end=None)
+    with Recorder(folder / "metrics.jsonl", 1) as recorder:
+        path = {"step": [140, 150, 160], "loss": [3.2, 3.15, 3.1], "half": [0.05, 0.08, 0.1]}
+        recorder.append("forecast", step=140, stage=1, final_loss=3.1, low=3.0, high=3.2, path=path)
+        recorder.append("event", step=140, level="warning", message="the loss has left its forecast: 3.9")
+    drawn = draw(write_report(folder))
+    assert drawn.console == []
+    assert drawn.count(r'class="tile"') == 9
+    assert drawn.count(r'class="area train"') == 1
+    assert drawn.count(r'class="line train ahead"') == 1
+    for text in (
+        "Predicted final loss",
+        "3.100",
+        "3.000 to 3.200 (90 %), end of sapling",
+        "left its forecast",
+    ):
+        assert text in drawn.body
