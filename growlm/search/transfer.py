@@ -94,9 +94,15 @@ def sweep(
             for rate, loss in train_all(recipes, folder, workers):
                 row[rate] = loss
                 say(f"{label}, {axis} {size}, learning rate {short(rate)}: loss {loss:.4f}")
-            best = min(row, key=row.__getitem__)
-            wanted = [best / 2, best, best * 2]
+            wanted = _around(row)
+        wanted = _around(row)
     return Sweep(label, axis, losses)
+
+
+def _around(row: Mapping[float, float]) -> list[float]:
+    """The best rate and one notch to either side."""
+    best = min(row, key=row.__getitem__)
+    return [best / 2, best, best * 2]
 
 
 def train_all(recipes: Mapping[Key, Recipe], folder: Path, workers: int) -> Iterator[tuple[Key, float]]:
