@@ -64,10 +64,10 @@ def multi_power_gain(s: Sums, c: float, beta: float, gamma: float) -> np.ndarray
     return (-np.expm1(-beta * np.log1p(c * x))) @ s.fall
 
 
-def fit_annealing(curves: Sequence[Curve], weights: np.ndarray | None = None) -> Annealing:
+def fit_annealing(curves: Sequence[Curve]) -> Annealing:
     """Fit by variable projection: a grid over (alpha, memory), refined; L0, A, C >= 0 by least squares."""
     parts = [sums(c, c.at) for c in curves]
-    loss, w = np.concatenate([c.loss for c in curves]), _even(curves, weights)
+    loss, w = np.concatenate([c.loss for c in curves]), _even(curves)
     area = np.concatenate([s.area for s in parts])
     longest = max(float(c.at[-1]) for c in curves)
     alphas, memories = np.geomspace(0.05, 1.5, 14), longest * np.geomspace(3e-4, 0.3, 10)
@@ -90,12 +90,12 @@ def fit_annealing(curves: Sequence[Curve], weights: np.ndarray | None = None) ->
     return Annealing(float(l0), float(a * area.mean() ** alpha), float(c), alpha, float(memories[j]))
 
 
-def fit_multi_power(curves: Sequence[Curve], weights: np.ndarray | None = None) -> MultiPower:
+def fit_multi_power(curves: Sequence[Curve]) -> MultiPower:
     """Fit by variable projection: (alpha, C, beta, gamma) by least squares, L0, A, B >= 0 inside."""
     from scipy.optimize import least_squares
 
     parts = [sums(c, c.at) for c in curves]
-    loss, w = np.concatenate([c.loss for c in curves]), _even(curves, weights)
+    loss, w = np.concatenate([c.loss for c in curves]), _even(curves)
     area = np.concatenate([s.area for s in parts])
     peak = max(float(c.lr.max()) for c in curves)
     swept = np.concatenate([s.swept[s.swept > 0] for s in parts])
@@ -137,10 +137,9 @@ def robust(basis: np.ndarray, loss: np.ndarray, w: np.ndarray) -> tuple[np.ndarr
     return nonnegative(scaled, np.ones(len(loss)), w * np.minimum(1.0, limit / np.maximum(np.abs(r), _TINY)))
 
 
-def _even(curves: Sequence[Curve], weights: np.ndarray | None) -> np.ndarray:
+def _even(curves: Sequence[Curve]) -> np.ndarray:
     """(M,) weights of all measurements: every curve counts the same, their mean is 1."""
-    each = np.ones(len(curves)) if weights is None else weights
-    w = np.concatenate([np.full(len(c.at), k / len(c.at)) for c, k in zip(curves, each, strict=True)])
+    w = np.concatenate([np.full(len(c.at), 1 / len(c.at)) for c in curves])
     return w * len(w) / w.sum()
 
 
