@@ -87,11 +87,12 @@ def make_proxy(
 
 
 def with_base(recipe: Recipe) -> Recipe:
-    """The recipe with the base shape of its run written out; as it is under `sp`."""
-    base = recipe.base_shape()
-    written = {name: base[name] for name in ("mup_base_d_model", "mup_base_n_layers") if name in base}
+    """The recipe with the base shape of its run written out in full; as it is under `sp`.
+
+    In full, because what is left out follows the first stage, and a proxy has another one than its target.
+    """
     data = recipe.model_dump(exclude_unset=True)
-    data["model"] |= written
+    data["model"] |= {k: list(v) if isinstance(v, tuple) else v for k, v in recipe.base_shape().items()}
     return Recipe.model_validate(data)
 
 

@@ -44,6 +44,7 @@ _SHAPE = (
     "tokens",
     "layout",
     "mup_base_d_model",
+    "mup_base_hidden",
     "mup_base_n_layers",
 )
 

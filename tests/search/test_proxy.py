@@ -9,7 +9,7 @@ from growlm.model.parameters import parameter_table
 from growlm.plan.progress import total_tokens
 from growlm.recipe.load import load_recipe
 from growlm.recipe.schema import Recipe
-from growlm.search.proxy import make_proxy, widths_of
+from growlm.search.proxy import make_proxy, widths_of, with_base
 from growlm.train.schedule import learning_rate
 
 PRESETS = ("demo", "laptop", "flm-base", "flm-101b", "tele-flm-1t")
@@ -36,6 +36,22 @@ def test_at_the_targets_own_width_and_length_the_proxy_is_the_targets_stage(name
         assert learning_rate(proxy, 0, step) == learning_rate(target, 0, step)
     kept = ("data", "optim", "guard")
     assert all(getattr(proxy, table) == getattr(target, table) for table in kept)
+
+
+@pytest.mark.parametrize("d_ff", [1, 2])
+@pytest.mark.parametrize("name", ["demo", "laptop", "flm-101b"])
+def test_stages_of_other_ratios_have_one_base_with_the_proxy(name: str, d_ff: int) -> None:
+    """Here the base is not the target's own shape, and its feed-forward layer grows more than its width."""
+    data = load_recipe(name).model_dump(exclude_unset=True)
+    data["stages"][-1]["d_ff"] *= d_ff
+    target = Recipe.model_validate(data)
+    last = target.model_config_of(len(target.stages) - 1)
+    proxy = make_proxy(target, width=last.d_model).recipe.model_config_of(0)
+    assert parameter_table(proxy) == parameter_table(last)
+    assert proxy.logit_mult == last.logit_mult
+    transferred = with_base(target)
+    for index in range(len(target.stages)):
+        assert transferred.model_config_of(index) == target.model_config_of(index)
 
 
 @pytest.mark.parametrize("name", PRESETS)
