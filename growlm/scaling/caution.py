@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from growlm.scaling.candidates import Target
+from growlm.scaling.power_sum import nonnegative
 from growlm.scaling.table import Table
 
 FAR = 30.0
 _FEW = 6
 _EMBEDDING_SHARE = 0.3
 _UNDECAYED = 0.3
+_ONE_DEPTH = 0.03
+"""Sizes that widths explain to within this share have one depth."""
 
 
 def cautions(
@@ -50,16 +53,27 @@ def _embeddings(table: Table) -> str:
         return ""
     if "n_total" in table and not np.array_equal(table["n"], table["n_total"]):
         return ""
-    if "width" not in table or "depth" not in table:
+    if "width" not in table:
         return ""
-    blocks = 12 * table["depth"] * table["width"] ** 2
-    share = float((1 - np.minimum(blocks / table["n"], 1.0)).max())
+    share = float((1 - np.minimum(_in_blocks(table) / table["n"], 1.0)).max())
     if share <= _EMBEDDING_SHARE:
         return ""
     return (
-        f"up to {100 * share:.0f} % of the counted parameters are outside the blocks (12 L d_model^2): "
+        f"up to {100 * share:.0f} % of the counted parameters are outside the blocks: "
         "a column without embeddings predicts better"
     )
+
+
+def _in_blocks(table: Table) -> np.ndarray:
+    """(R,) parameters of the blocks: 12 L d_model^2; without depths the part of N that grows with the square
+    of the width, the rest being embeddings, which grow with the width itself."""
+    n, width = table["n"], table["width"]
+    if "depth" in table:
+        return 12 * table["depth"] * width**2
+    basis = np.column_stack([width, width**2]) / n[:, None]
+    found, cost = nonnegative(basis[None], np.ones(len(n)), np.ones(len(n)))
+    one_depth = len(np.unique(width)) > 2 and float(cost[0]) / len(n) < _ONE_DEPTH**2
+    return found[0, 1] * width**2 if one_depth else n
 
 
 def _undecayed(table: Table) -> str:

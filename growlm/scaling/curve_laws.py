@@ -12,8 +12,6 @@ from growlm.scaling.curves import Curve, Sums, sums
 from growlm.scaling.power_sum import nonnegative
 
 _TINY = 1e-300
-_USUAL, _USUAL_SPREAD = (0.4, 0.6), 0.5
-"""beta and gamma of the multi-power law as published are about these; a curve with one fall cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +107,10 @@ def fit_multi_power(curves: Sequence[Curve]) -> MultiPower:
         return found[0], (basis @ found[0] - loss) / loss, np.array([alpha, c * peak**gamma, beta, gamma])
 
     def residuals(q: np.ndarray) -> np.ndarray:
-        away = (q[2:] - np.log(_USUAL)) / _USUAL_SPREAD
-        return np.concatenate([inner(q)[1] * np.sqrt(w) * 1e3, away])
+        return inner(q)[1] * np.sqrt(w) * 1e3
 
     bounds = (np.log([0.03, 1e-3, 0.1, 0.1]), np.log([3.0, 1e3, 2.0, 1.0]))
-    start = np.log([0.5, 3.0, *_USUAL])
+    start = np.log([0.5, 3.0, 0.5, 0.5])
     solved = least_squares(residuals, start, bounds=bounds, loss="soft_l1", max_nfev=25, diff_step=1e-3)
     (l0, a, b), _, (alpha, c, beta, gamma) = inner(solved.x)
     a *= area.mean() ** alpha
