@@ -138,8 +138,8 @@ def report(sweeps: list[Sweep]) -> str:
         f"Validation loss after {STEPS} steps of {BATCH} x {SEQ_LEN} tokens, linear decay to 0, AdamW, bf16; "
         f"llama, untied, heads of {HEAD_DIM}, {VOCABULARY} ids. Widths have 3 layers and the base width "
         f"{min(WIDTHS)}; depths have width 64 and {min(DEPTHS)} layers in the base. At the base shape all "
-        "are one training, and with its layers `completep` is `mup`. Other sizes start at the best rate of the "
-        "size before and go on to twice and half of the best until it lies between.\n\n"
+        "are one training, and with its layers `completep` is `mup`. Other sizes start at the best rate of "
+        "the size before and go on to twice and half of the best until it lies between.\n\n"
         "![loss over learning rate](lr_transfer.svg)\n\n"
     )
     return settings + "\n".join(parts)
