@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ from growlm.train.record import RECORD_NAME, RecordReader
 OUTPUT = "output.txt"
 """What a trial would have printed."""
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_TRAINING = tuple(
+    f"growlm.{name}"
+    for name in ("recipe", "model", "scaling", "plan", "data", "growth", "checkpoint", "parallel", "train")
+)
+"""The packages that a run may use a module of."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +51,24 @@ class Trial:
     def __init__(self, recipe: Recipe, folder: Path, gpu: str | None = None) -> None:
         self.folder, self._weights = folder, recipe.mixture_of(0)
         self._reader = RecordReader(folder / RECORD_NAME)
-        self._seen = 0
+        self._code: int | None = None
         self.stopping = False
         folder.mkdir(parents=True, exist_ok=True)
+        parent = os.getpid()
         self._pid = _fork()
         if self._pid == 0:
-            os._exit(_train(recipe, folder, gpu))
+            os._exit(_train(recipe, folder, gpu, parent))
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs. Do not call it again after that."""
-        pid, status = os.waitpid(self._pid, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if pid else None
+        """The exit code, negative for a signal; None while it runs."""
+        if self._code is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
 
     def stop(self) -> None:
-        """Ask it to save and end; once."""
-        if not self.stopping:
+        """Ask it to save and end; once, and not after its end, when its number may be another's."""
+        if not self.stopping and self._code is None:
             self.stopping = True
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGTERM)
@@ -117,24 +127,37 @@ def gpus() -> list[str]:
 
 
 def warm_up() -> None:
-    """Import in this process, once, what every trial would import. Call before this process computes
-    anything: a child does not inherit the threads of a pool, and would wait for them for ever."""
+    """Import in this process, once, what any trial may import, also late: the trials of a search that takes
+    days do not see its code change. Call before this process computes anything: a child does not inherit
+    the threads of a pool, and would wait for them for ever."""
     torch.set_num_threads(1)
-    for heavy in ("growlm.train.supervisor", "torch.fx.experimental.symbolic_shapes"):
-        import_module(heavy)
+    import_module("torch.fx.experimental.symbolic_shapes")
+    for name in _TRAINING:
+        package = import_module(name)
+        for module in iter_modules(package.__path__, f"{name}."):
+            import_module(module.name)
 
 
 def _fork() -> int:
-    with warnings.catch_warnings():  # Python 3.12 warns of threads that numpy has and the child does not use
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+    """Fork. A signal that comes meanwhile waits until the child has the default handlers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        with warnings.catch_warnings():  # Python 3.12 warns of threads that numpy has, the child does not use
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
 
 
-def _train(recipe: Recipe, folder: Path, gpu: str | None) -> int:
+def _train(recipe: Recipe, folder: Path, gpu: str | None, parent: int) -> int:
     """In the child: train to the end; the exit code."""
     code = 1
     try:
-        _detach(folder / OUTPUT)
+        _detach(folder / OUTPUT, parent)
         sys.argv = ["growlm", "train", "--run", str(folder)]  # the record keeps it, and no password
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -154,13 +177,10 @@ def _train(recipe: Recipe, folder: Path, gpu: str | None) -> int:
     return code
 
 
-def _detach(output: Path) -> None:
+def _detach(output: Path, parent: int) -> None:
     """Leave the terminal, end with the parent, write to a file."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
     os.setsid()
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(128 + signal.SIGTERM)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from growlm.errors import (
-    CheckpointError,
     DiskError,
     Diverged,
     DriftError,
     GrowLMError,
+    LimitReached,
     LockError,
     Preempted,
     RecipeError,
@@ -32,8 +32,9 @@ RENEW_SECONDS = 10.0
 ATTEMPTS = 3
 """Starts of a trial that gets nowhere before it counts as failed."""
 _LOCKED_SECONDS = 2.0
-_FATAL = {e.exit_code for e in (RecipeError, CheckpointError, DiskError, DriftError)}
+_FATAL = {e.exit_code for e in (RecipeError, DiskError, DriftError)}
 """Exit codes that every other trial would end with too."""
+_STOPPED = {e.exit_code for e in (Preempted, LimitReached)}
 
 
 class Progress(Protocol):
@@ -79,12 +80,13 @@ class Workers:
         self._progress = progress
         self._jobs: list[_Job] = []
         self._renewed = time.monotonic()
+        self._broken: dict[str, int] = {}
 
     def work(self, slots: Sequence[Slot], stop: StopRequest) -> None:
         """Until all trials in the slots are done, here or on other machines.
 
         Raises Preempted after every trial was saved when asked to stop; the error of a trial that all
-        others would end with too.
+        others would end with too, as one does that a second trial ends with.
         """
         among = {slot.name for slot in slots}
         look = 0.0
@@ -113,9 +115,13 @@ class Workers:
 
     def _start(self, taken: Taken) -> None:
         fault_point("search.after_take")
-        gpu = self._free.pop(0)
-        recipe = self._recipe_of(taken.values, taken.seed)
-        self._jobs.append(_Job(taken, Trial(recipe, self._path(taken), gpu), gpu))
+        try:
+            recipe = self._recipe_of(taken.values, taken.seed)
+            process = Trial(recipe, self._path(taken), self._free[0])
+        except BaseException:
+            self._study.release(taken)
+            raise
+        self._jobs.append(_Job(taken, process, self._free.pop(0)))
 
     def _path(self, taken: Taken) -> Path:
         return self._folder / f"{taken.number:04d}"
@@ -148,10 +154,17 @@ class Workers:
             self._finish(job, "pruned", last)
         elif code == LockError.exit_code:
             job.wait_until = time.monotonic() + _LOCKED_SECONDS  # the child of a killed search still saves
-        elif code in _FATAL:
+        elif code in _FATAL or self._is_common(job, code):
             raise _fatal(job, code)
         else:
             self._retry(job, code)
+
+    def _is_common(self, job: _Job, code: int) -> bool:
+        """Whether another trial has broken with the same words: then it is no matter of its values."""
+        words = job.process.last_words().replace(str(job.process.folder), "")
+        if code < 0 or code in _STOPPED or not words:
+            return False
+        return self._broken.setdefault(words, job.taken.number) != job.taken.number
 
     def _retry(self, job: _Job, code: int) -> None:
         """Start a trial again that was killed or broke, as long as it gets further each time."""
@@ -194,17 +207,15 @@ class Workers:
 
     def _abandon(self) -> None:
         """Stop all trials, wait until they are saved, and leave them to whoever comes next."""
-        for job in self._jobs:
-            if not job.wait_until:
-                job.process.stop()
-        for job in self._jobs:
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.process.stop()
+        for job in jobs:
             self._end(job)
+        for job in jobs:
             self._study.release(job.taken)
-        self._jobs.clear()
 
     def _end(self, job: _Job) -> None:
-        if job.wait_until:
-            return
         job.process.stop()
         while job.process.poll() is None:
             time.sleep(POLL_SECONDS)
