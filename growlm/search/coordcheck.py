@@ -70,7 +70,8 @@ DEFAULT = {
 class Sweep:
     """One axis, `logs` the logarithms of (2, steps, kinds, sizes): mean |x|, and mean |change of x|.
 
-    Means over seeds before the logarithm, which is lower for what scatters, as a single head does. `judged`: the parametrization promises that none depends on this axis.
+    Means over seeds, before the logarithm: of few heads it is lower than of many. `judged`: the
+    parametrization promises that none depends on this axis.
     """
 
     axis: Axis
@@ -169,11 +170,11 @@ def coordinate_check(
 def _large_rate(std: float, width: int, optimizer: str) -> float:
     """A learning rate for models of a `width`.
 
-    AdamW moves every weight by it, all in the directions of the input: at this rate one update changes what
-    a matrix makes of its input by about half of what that was. Muon spreads its update over all directions,
+    AdamW moves every weight by it, all in the direction of the input: at this rate one update changes what
+    a matrix makes of its input by about a quarter. Muon spreads its update over all directions,
     and embedding and head are the limit.
     """
-    return std / 4 if optimizer == "muon" else std / math.sqrt(width) / 2
+    return std / 4 if optimizer == "muon" else std / math.sqrt(width) / 4
 
 
 def _sweep(

@@ -40,9 +40,9 @@ def worst(check: Check) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize(
-    ("family", "tied"), [("llama", False), ("llama", True), ("flm", False), ("qwen3", True), ("neox", False)]
+    ("family", "tied", "optimizer"),
+    [("llama", True, "adamw"), ("flm", False, "adamw"), ("neox", False, "adamw"), ("qwen3", True, "muon")],
 )
 def test_completep_passes(family: str, tied: bool, optimizer: Any) -> None:
     """With the settings of the command, which draw 8 seeds at up to 16 times the width and the depth."""
@@ -58,7 +58,7 @@ def test_completep_passes_and_sp_fails() -> None:
     assert not width.passed
     assert not depth.passed
     assert min(follows(width, "stream")) > 0.5
-    assert min(follows(depth, "stream")) > 0.2
+    assert min(follows(depth, "stream", measure=1)) > 0.3
 
 
 def test_mup_is_judged_by_width_alone() -> None:
