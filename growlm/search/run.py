@@ -133,10 +133,7 @@ def _same_search(study: Study, proxy: Recipe, plan: Plan, data: str) -> None:
         if name not in searched and not any(name == f or name.startswith(f"{f}.") for f in _FREE)
     }
     now = {"searched fields": searched, "data": data, "seed": plan.seed, **kept}
-    before: dict[str, Any] | None = study.fact("search")
-    if before is None:
-        study.remember("search", now)
-        return
+    before: dict[str, Any] = study.remember("search", now)
     names = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
     if names:
         shown = [f"{name}: {_brief(before.get(name))} -> {_brief(now.get(name))}" for name in names[:5]]

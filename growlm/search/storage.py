@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import RDBStorage
-from sqlalchemy import event
+from sqlalchemy import TableClause, column, event, table
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, NoSuchModuleError, OperationalError
 
 from growlm.errors import GrowLMError, RecipeError
 
@@ -70,6 +71,37 @@ def _write_ahead(storage: RDBStorage) -> None:
 
     event.listen(storage.engine, "connect", connected)
     storage.engine.dispose()
+
+
+def insert(storage: RDBStorage, of: Literal["study", "trial"], id_: int, name: str, value: Any) -> bool:
+    """Give a study or trial an attribute (JSON) that it does not have; False if it has. Optuna's own way
+    overwrites: of two machines each would think that it was the first."""
+    attributes, owner = _attributes(of)
+    row = {owner: id_, "key": name, "value_json": json.dumps(value)}
+    try:
+        with storage.engine.begin() as connection:
+            connection.execute(attributes.insert().values(row))
+    except IntegrityError:
+        return False
+    return True
+
+
+def exchange(
+    storage: RDBStorage, of: Literal["study", "trial"], id_: int, name: str, before: Any, now: Any
+) -> bool:
+    """Set an attribute if it still is `before`, in one step; False if another process was faster."""
+    attributes, owner = _attributes(of)
+    mine = (attributes.c[owner] == id_) & (attributes.c["key"] == name)
+    same = mine & (attributes.c["value_json"] == json.dumps(before))
+    with storage.engine.begin() as connection:
+        changed = connection.execute(attributes.update().where(same).values(value_json=json.dumps(now)))
+    return changed.rowcount == 1
+
+
+def _attributes(of: Literal["study", "trial"]) -> tuple[TableClause, str]:
+    """Optuna's table of the user attributes of studies or trials, and its column of whose they are."""
+    owner = f"{of}_id"
+    return table(f"{of}_user_attributes", column(owner), column("key"), column("value_json")), owner
 
 
 def show_url(url: str) -> str:

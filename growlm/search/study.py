@@ -4,8 +4,8 @@ Every point is a trial that is queued before the search starts, under a slot tha
 point can neither be lost nor be drawn twice, however many machines join and whenever they are killed:
 
 - a queued trial is taken by one machine (its state changes under a lock);
-- who works on a trial renews its lease; a trial whose lease stands still, or whose process is gone, is
-  taken up again, with the same values and the same folder;
+- who works on a trial renews its lease, written only in place of the lease that was read; a trial whose
+  lease stands still, or whose process is gone, is taken up again, with the same values and the same folder;
 - of two trials in one slot, which two machines may queue at the same instant, the first counts.
 """
 
@@ -17,7 +17,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,12 +29,14 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from growlm.search.space import Value
+from growlm.search.storage import exchange, insert
 from growlm.testing.faults import fault_point
 
 STALE_SECONDS = 60.0
@@ -126,9 +128,12 @@ class Study:
         """What was remembered under `name`; None if nothing was."""
         return self._storage.get_study_user_attrs(self._id).get(name)
 
-    def remember(self, name: str, value: Any) -> None:
-        """Keep a fact (JSON) with the study."""
-        self._storage.set_study_user_attr(self._id, name, value)
+    def remember(self, name: str, value: Any) -> Any:
+        """Keep a fact (JSON) with the study, unless there is one; the one that is kept. Of several processes
+        that remember at the same instant, one is first for all."""
+        if self.fact(name) is None:
+            insert(self._storage, "study", self._id, name, value)
+        return self.fact(name)
 
     # --- trials ---
 
@@ -152,42 +157,39 @@ class Study:
                 if t.state != TrialState.FAIL:
                     first.setdefault(t.user_attrs["slot"], t.number)
             for t in trials:
-                if t.state is WAITING and first[t.user_attrs["slot"]] != t.number:
-                    self._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
-                elif (t.state is RUNNING and self._is_abandoned(t)) or (
-                    t.state is WAITING and self._storage.set_trial_state_values(t._trial_id, RUNNING)
-                ):
+                if t.state in (RUNNING, WAITING) and self._take(t, first[t.user_attrs["slot"]]):
                     return self._claim(t)
         return None
 
     def renew(self, taken: Taken) -> bool:
         """Say that this process still works on a trial; False if another has taken it over."""
-        lease = self._storage.get_trial_user_attrs(taken.id).get("lease", {})
-        if lease.get("owner") != self._me["owner"]:
-            return False
-        self._write_lease(taken.id, lease["beat"] + 1)
-        return True
+        lease = self._my_lease(taken)
+        return lease is not None and self._lease(taken.id, lease, self._me | {"beat": lease["beat"] + 1})
 
     def release(self, taken: Taken) -> None:
-        """Leave a trial, to be taken up by whoever comes next."""
-        self._storage.set_trial_user_attr(taken.id, "lease", {"owner": "", "beat": 0})
+        """Leave a trial, to be taken up by whoever comes next; not if another has taken it over."""
+        if lease := self._my_lease(taken):
+            self._lease(taken.id, lease, {"owner": "", "beat": lease["beat"] + 1})
 
     def report(self, taken: Taken, tokens: int, loss: float) -> bool:
         """Note the loss after so many tokens; whether the trial is to be pruned."""
-        trial = self._trial(taken.id)
         if tokens not in self._storage.get_trial(taken.id).intermediate_values:
-            trial.report(loss, tokens)
-        return taken.prunable and trial.should_prune()
+            self._storage.set_trial_intermediate_value(taken.id, tokens, loss)
+        if not taken.prunable:
+            return False
+        self._study.get_trials(deepcopy=False)  # or the pruner knows no trial that another process queued
+        return self._study.pruner.prune(self._study, self._storage.get_trial(taken.id))
 
     def finish(self, taken: Taken, ending: Ending, loss: float | None, spent: dict[str, Any]) -> None:
         """Put the end of a trial on record, unless another process has taken it over."""
         if not self.renew(taken):
             return
-        for key, value in (spent | {"ending": ending}).items():
-            self._storage.set_trial_user_attr(taken.id, key, value)
         states = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         values = None if loss is None else [loss]
-        self._storage.set_trial_state_values(taken.id, states.get(ending, TrialState.COMPLETE), values)
+        with suppress(UpdateFinishedTrialError):  # taken over and finished since
+            for key, value in (spent | {"ending": ending}).items():
+                self._storage.set_trial_user_attr(taken.id, key, value)
+            self._storage.set_trial_state_values(taken.id, states.get(ending, TrialState.COMPLETE), values)
 
     def results(self) -> list[Result]:
         """Every trial but duplicates, by number."""
@@ -208,22 +210,40 @@ class Study:
         trials = self._storage.get_all_trials(self._id, deepcopy=False)
         return (t for t in trials if "slot" in t.user_attrs)
 
+    def _take(self, t: FrozenTrial, first: int) -> bool:
+        """Whether an open trial is now this process's. `first`: number of the first trial in its slot."""
+        before = t.user_attrs.get("lease")
+        try:
+            if t.state is WAITING and t.number != first:
+                self._storage.set_trial_state_values(t._trial_id, TrialState.FAIL)
+                return False
+            if t.state is WAITING and not self._storage.set_trial_state_values(t._trial_id, RUNNING):
+                return False
+            if t.state is RUNNING and not self._is_abandoned(t):
+                return False
+        except UpdateFinishedTrialError:  # by another process since it was listed
+            return False
+        return self._lease(t._trial_id, before, self._me | {"beat": before["beat"] + 1 if before else 0})
+
     def _claim(self, t: FrozenTrial) -> Taken:
-        self._write_lease(t._trial_id, 0)
         self._study.sampler = self._sampler_of(t.number)
-        trial = self._trial(t._trial_id)
+        self._study.get_trials(deepcopy=False)  # or the study knows no trial that another process queued
+        trial = Trial(self._study, t._trial_id)
         for name, distribution in self._distributions.items():
             _draw(trial, name, distribution)
         return Taken(
             t._trial_id, t.number, dict(trial.params), t.user_attrs["seed"], t.user_attrs["prunable"]
         )
 
-    def _trial(self, id_: int) -> Trial:
-        self._study.get_trials(deepcopy=False)  # or the study knows no trial that another process queued
-        return Trial(self._study, id_)
+    def _my_lease(self, taken: Taken) -> dict[str, Any] | None:
+        lease = self._storage.get_trial_user_attrs(taken.id).get("lease", {})
+        return lease if lease.get("owner") == self._me["owner"] else None
 
-    def _write_lease(self, trial: int, beat: int) -> None:
-        self._storage.set_trial_user_attr(trial, "lease", self._me | {"beat": beat})
+    def _lease(self, trial: int, before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
+        """Write a lease in place of `before`; False if it is no longer that."""
+        if before is None:
+            return insert(self._storage, "trial", trial, "lease", now)
+        return exchange(self._storage, "trial", trial, "lease", before, now)
 
     def _is_abandoned(self, t: FrozenTrial) -> bool:
         """Whether nobody works on a running trial any more."""

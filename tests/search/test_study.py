@@ -3,7 +3,9 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.pruners import NopPruner
@@ -13,7 +15,7 @@ from growlm.search.plan import Plan, make_plan, make_pruner
 from growlm.search.proxy import make_proxy
 from growlm.search.space import parse_space
 from growlm.search.storage import open_storage
-from growlm.search.study import Slot, Study
+from growlm.search.study import Slot, Study, Taken
 from tests.checkpoint.helpers import in_child
 
 SEARCH = ["optim.lr=2^-10..2^-5", "model.init_std=0.01,0.02,0.04"]
@@ -135,6 +137,64 @@ def test_a_failed_trial_is_queued_anew_and_a_diverged_one_is_a_result(tmp_path: 
         study.finish(taken, ending, loss, {})  # pyright: ignore[reportArgumentType]
     assert study.queue(slots) == 1
     assert [r.state for r in study.results()] == ["failed", "diverged", "waiting"]
+
+
+def test_a_lease_is_renewed_only_in_place_of_the_one_that_was_read(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner that stalls between reading and writing does not write over the one that took over."""
+    slots = plan.slots()[:1]
+    here, there = opened(tmp_path, plan), opened(tmp_path, plan)
+    here.queue(slots)
+    taken = here.take(names(slots))
+    assert taken is not None
+    read, lost = here._my_lease, []
+
+    def stalled(mine: Taken) -> dict[str, Any] | None:
+        lease = read(mine)
+        if not lost:
+            lost.append(lease)
+            monkeypatch.setattr(there, "_is_abandoned", lambda _: True)
+            assert there.take(names(slots)) == taken
+        return lease
+
+    monkeypatch.setattr(here, "_my_lease", stalled)
+    assert not here.renew(taken)
+    here.release(taken)
+    assert there.renew(taken)
+    here.finish(taken, "done", 1.0, {})
+    there.finish(taken, "done", 2.0, {})
+    there.finish(taken, "done", 3.0, {})
+    assert [r.loss for r in there.results()] == [2.0]
+
+
+def test_of_machines_that_start_or_take_over_at_the_same_instant_one_is_first(
+    tmp_path: Path, plan: Plan
+) -> None:
+    studies = [opened(tmp_path, plan) for _ in range(6)]
+    for study in studies:
+        study._lock = None  # as on machines that share a database
+    slots = plan.slots()[:1]
+    studies[0].queue(slots)
+    with ThreadPoolExecutor(6) as pool:
+        kept = list(pool.map(lambda pair: pair[1].remember("search", pair[0]), enumerate(studies)))
+        assert len(set(kept)) == 1
+        takers = list(pool.map(lambda study: study.take(names(slots)), studies))
+        assert sum(t is not None for t in takers) == 1
+        owner = studies[[t is not None for t in takers].index(True)]
+        taken = next(t for t in takers if t is not None)
+        owner.release(taken)
+        assert sum(t is not None for t in pool.map(lambda study: study.take(names(slots)), studies)) == 1
+
+
+def test_a_report_draws_nothing(tmp_path: Path, plan: Plan) -> None:
+    study, slots = opened(tmp_path, plan), plan.slots()[:1]
+    study.queue(slots)
+    taken = study.take(names(slots))
+    assert taken is not None
+    study._study.sampler = None  # pyright: ignore[reportAttributeAccessIssue]
+    assert not study.report(taken, 100, 2.5)
+    assert study.results()[0].curve == {100: 2.5}
 
 
 @pytest.mark.parametrize("sampler", ["qmc", "tpe"])
