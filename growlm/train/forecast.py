@@ -1,4 +1,4 @@
-"""At every evaluation: where the loss of this stage will end, on record; a warning when it leaves its band.
+"""At every evaluation: where the loss of this stage will end, on record; a warning when it stays above.
 
 The forecast is of the training loss, which is measured at every step, and of the current stage alone: what a
 growth does to the loss is not in any law (growlm/scaling/forecast.py).
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 _SCHEDULE_POINTS = 2000
 _LEFT = 1.5
 """Half widths of the 90 % band that count as having left it: once in a hundred times by chance."""
+_PATIENCE = 2
+"""Evaluations in a row above the band that make a warning: one is above it by chance now and then."""
+_SUDDEN = 0.2
+"""A fall of the rate by this share between two points of the schedule is a new start: what it gains is in no
+forecast made before."""
 _COST_SHARE = 0.01
+_BACK_OFF = 600.0
+"""Seconds until the next forecast after one that failed, doubled with each in a row."""
 
 
 @dataclass
@@ -37,7 +44,10 @@ class Forecasts:
     losses: list[float] = field(default_factory=list)
     made: list[tuple[int, Forecast]] = field(default_factory=list)
     """Stage steps and what was forecast there."""
-    left: bool = False
+    outside: int = 0
+    """Evaluations in a row that found the loss above its band."""
+    failed: int = 0
+    """Forecasts in a row that failed."""
     reader: RecordReader | None = None
     due: float = 0.0
     """When the next one may be made: forecasts take at most 1 % of the time."""
@@ -48,7 +58,7 @@ class Forecasts:
         `start`: step at which the stage began.
         """
         if stage != self.stage:
-            self.stage, self.left = stage, False
+            self.stage, self.outside = stage, 0
             self.steps, self.losses, self.made = [], [], []
         if self.reader is None:
             self.reader = RecordReader(session.recorder.path)
@@ -71,8 +81,10 @@ def forecast_stage(session: Session, state: TrainState) -> None:
         _forecast(session, state, kept)
     except Exception as error:
         session.event(state.progress.step, f"no forecast: {type(error).__name__}: {error}")
-        kept.due = math.inf
+        kept.due = time.monotonic() + _BACK_OFF * 2**kept.failed
+        kept.failed += 1
         return
+    kept.failed = 0
     kept.due = time.monotonic() + (time.perf_counter() - started) / _COST_SHARE
 
 
@@ -80,8 +92,11 @@ def _forecast(session: Session, state: TrainState, kept: Forecasts) -> None:
     p = state.progress
     start = p.step - p.stage_step
     new = kept.collect(session, p.stage, start)
+    curve = _curve(session, p.stage, kept)
+    begun = last_start(curve, p.stage_step)
+    kept.made = [m for m in kept.made if m[0] >= begun]
     _watch(session, p.step, kept, new)
-    made = forecast(_curve(session, p.stage, kept))
+    made = forecast(curve)
     if made is None or p.stage_step >= session.recipe.stages[p.stage].steps:
         return
     kept.made.append((p.stage_step, made))
@@ -112,7 +127,8 @@ def _curve(session: Session, stage: int, kept: Forecasts) -> Curve:
 
 
 def _watch(session: Session, step: int, kept: Forecasts, new: int) -> None:
-    """Warn when the newest losses have left the band of the last forecast or of one made half-way."""
+    """Warn when the losses since the last time, and those before, are above the band of the last forecast or
+    of one made half-way. A loss below it is good news."""
     if new < 2 or not kept.made:
         return
     at, losses = np.array(kept.steps[-new:], dtype=float), np.array(kept.losses[-new:])
@@ -120,13 +136,19 @@ def _watch(session: Session, step: int, kept: Forecasts, new: int) -> None:
     noise = LEVEL_SIGMAS * float(losses.std(ddof=1)) / math.sqrt(new)
     measured, middle = float(losses.mean()), float(at.mean())
     out = [(made_at, f.outside(middle, measured, noise)) for made_at, f in (kept.made[-1], half_way)]
-    made_at, by = max(out, key=lambda o: abs(o[1]))
-    if abs(by) > _LEFT and not kept.left:
-        side = "above" if by > 0 else "below"
+    made_at, above = max(out, key=lambda o: o[1])
+    kept.outside = kept.outside + 1 if above > _LEFT else 0
+    if kept.outside == _PATIENCE:
         session.event(
             step,
-            f"the loss has left its forecast: {measured:.3f} over the last {new} steps is {side} the band of "
-            f"the forecast of {round(at[-1]) - made_at} steps ago",
-            "warning" if by > 0 else "info",
+            f"the loss has left its forecast: {measured:.3f} over the last {new} steps is above the band of "
+            f"the forecast of {round(at[-1]) - made_at} steps ago, at {_PATIENCE} evaluations in a row",
+            "warning",
         )
-    kept.left = abs(by) > _LEFT
+
+
+def last_start(curve: Curve, step: float) -> float:
+    """The step up to `step` at which the rate last fell suddenly; 0 if it never did."""
+    before, after = curve.lr[:-1], curve.lr[1:]
+    falls = curve.step[1:][(after < (1 - _SUDDEN) * before) & (curve.step[1:] <= step)]
+    return float(falls.max(initial=0.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from growlm.recipe.schema import Recipe
 from growlm.report.summary import summary
-from growlm.train.forecast import Forecasts, forecast_stage
+from growlm.scaling.curves import Curve
+from growlm.train.forecast import Forecasts, forecast_stage, last_start
 from growlm.train.schedule import learning_rate
 from growlm.train.session import Session
 from growlm.train.state import TrainState
@@ -62,18 +62,39 @@ def test_forecasts_are_on_record_and_contain_the_end(recipe: MakeRecipe, tmp_pat
     assert made[-1]["high"] - made[-1]["low"] < made[2]["high"] - made[2]["low"]
 
 
-def test_a_loss_that_leaves_its_band_is_reported_once(recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_loss_that_stays_above_its_band_is_reported_once(recipe: MakeRecipe, tmp_path: Path) -> None:
     mine = recipe(STAGE)
     with open_session(mine, tmp_path) as session:
         state = TrainState.fresh(mine, ALONE)
         for last in (100, 150, 200, 250):
             train_to(session, state, mine, last)
         assert messages(tmp_path) == []
-        for last in (260, 270):
+        train_to(session, state, mine, 260, factor=1.15)
+        assert messages(tmp_path) == []
+        for last in (270, 280):
             train_to(session, state, mine, last, factor=1.15)
     (warning,) = messages(tmp_path)
     assert "the loss has left its forecast" in warning
     assert "above the band" in warning
+
+
+def test_a_loss_below_its_band_is_no_warning(recipe: MakeRecipe, tmp_path: Path) -> None:
+    mine = recipe(STAGE)
+    with open_session(mine, tmp_path) as session:
+        state = TrainState.fresh(mine, ALONE)
+        for last in (100, 150, 200, 250):
+            train_to(session, state, mine, last)
+        for last in (260, 270, 280):
+            train_to(session, state, mine, last, factor=0.8)
+    assert messages(tmp_path) == []
+
+
+def test_a_sudden_fall_of_the_rate_is_a_new_start_and_a_decay_is_not() -> None:
+    step = np.arange(1.0, 1001)
+    drop = Curve("drop", step, np.where(step <= 500, 1e-3, 3e-4), step, step)
+    assert [last_start(drop, s) for s in (400, 500, 501, 900)] == [0, 0, 501, 501]
+    decay = Curve("decay", step, 1e-3 * np.minimum(1, (1000.5 - step) / 200).clip(0.1), step, step)
+    assert last_start(decay, 1000) == 0
 
 
 def test_a_resumed_run_goes_on_from_the_record(recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -95,7 +116,12 @@ def test_it_never_fails_a_run_and_takes_little_of_its_time(recipe: MakeRecipe, t
         assert session.forecasts.due > time.monotonic()
         session.recorder.append("step", step=101, stage=0, loss="broken", lr=1e-3, applied=True)
         train_to(session, state, mine, 150)
-        assert session.forecasts.due == math.inf
+        assert 500 < session.forecasts.due - time.monotonic() < 700
+        session.forecasts.losses.remove("broken")  # pyright: ignore[reportArgumentType]
+        session.forecasts.steps.remove(101)
+        train_to(session, state, mine, 200)
+        assert session.forecasts.failed == 0
+    assert len(records(tmp_path, "forecast")) == 2
     (event,) = records(tmp_path, "event")
     assert event["message"].startswith("no forecast: ")
     assert event["level"] == "info"
