@@ -12,7 +12,8 @@ import typer
 def predict(
     sources: Annotated[list[Path], typer.Argument(help="Tables (CSV, JSON lines) or finished run folders.")],
     target: Annotated[
-        list[str], typer.Option(help="What to predict: n=1e9,d=2e10, c=1e21, a recipe, or a table.")
+        list[str],
+        typer.Option(help="What to predict: n=1e9,d=2e10, c=1e21, a recipe, a run, or a table."),
     ],
     columns: Annotated[
         str, typer.Option(help="Which column is what, e.g. n=HEADER,d=HEADER,loss=HEADER.")

@@ -54,7 +54,8 @@ def outcome(run: Path) -> Table:
         "lr_end": float(lr[-1]),
         "lr_peak": float(np.nanmax(lr)),
     }
-    return table_of({key: np.array([value]) for key, value in row.items()}, np.array([run.name]), notes)
+    columns = {key: np.array([value]) for key, value in row.items()}
+    return table_of(columns, np.array([str(run.resolve())]), notes)
 
 
 def curve_of(run: Path) -> Curve:

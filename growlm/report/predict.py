@@ -55,6 +55,7 @@ def predictions(
     RecipeError for a bad target.
     """
     given = _pairs(columns, "--columns")
+    _check(sources, targets)
     tables = [outcome(path) if path.is_dir() else read_table(path, given) for path in sources]
     if law in FITS or (law is None and all(is_curve(t) for t in tables)):
         curves = [
@@ -68,6 +69,22 @@ def predictions(
     table = join(tables)
     wanted = [pair for text in targets for pair in parse_targets(text, given)]
     return Predictions([(predict(table, target, law), measured) for target, measured in wanted], table)
+
+
+def _check(sources: Sequence[Path], targets: Sequence[str]) -> None:
+    """Refuse recipes among the sources, and runs that are to be predicted."""
+    for path in sources:
+        if path.suffix.lower() == ".toml":
+            raise RecipeError("a recipe has no losses", where=str(path), fix=f"name it as --target {path}")
+    asked = {Path(text).resolve() for text in targets if Path(text).is_dir()}
+    for path in sources:
+        if path.resolve() in asked:
+            raise RecipeError(
+                "a run cannot predict itself",
+                where=str(path),
+                why="it is a source and a target",
+                fix="leave it out of the sources",
+            )
 
 
 def is_curve(table: Table) -> bool:
@@ -91,11 +108,11 @@ def curves_of(table: Table, path: Path) -> list[Curve]:
 
 
 def parse_targets(text: str, given: dict[str, str]) -> list[tuple[Target, float | None]]:
-    """`n=1e9,d=20B`, `c=1e21`, `width=2048`, a number alone (n), a recipe, or a table with a target per row;
-    with the losses that the table has. Raises RecipeError, DataError."""
+    """`n=1e9,d=20B`, `c=1e21`, `width=2048`, a number alone (n), a recipe, a finished run, or a table with a
+    target per row; with the losses that run or table have. Raises RecipeError, DataError."""
     path = Path(text)
-    if path.suffix.lower() in _TABLES:
-        table = read_table(path, given, measured=False)
+    if path.is_dir() or path.suffix.lower() in _TABLES:
+        table = outcome(path) if path.is_dir() else read_table(path, given, measured=False)
         keys = [k for k in ("n", "d", "c", "width") if k in table]
         losses = table.columns.get("loss", [None] * len(table))
         rows = [{k: float(table[k][i]) for k in keys} for i in range(len(table))]
@@ -118,17 +135,20 @@ def parse_target(text: str) -> Target:
             f"{text!r} is no target",
             where="--target",
             why=f"{error}",
-            fix="--target n=1e9,d=2e10, a recipe (.toml), or a table (.csv) with a target per row",
+            fix="--target n=1e9,d=2e10, a recipe (.toml), a run folder, or a table (.csv), a target per row",
         ) from error
 
 
 def _predict_curves(
     fitted: FittedCurves, text: str, given: dict[str, str]
 ) -> list[tuple[CurvePrediction, float | None]]:
-    """Predictions of the schedules of a table or a recipe."""
+    """Predictions of the schedules of a table, a recipe or a finished run."""
     path = Path(text)
     if path.suffix == ".toml":
         return [(fitted.predict(schedule_of(load_recipe(path))), None)]
+    if path.is_dir():
+        curve = curve_of(path)
+        return [(fitted.predict(curve), float(curve.loss[-1]))]
     if path.suffix.lower() not in _TABLES:
         raise RecipeError(
             f"{text!r} is no schedule",

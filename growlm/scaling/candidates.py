@@ -14,6 +14,8 @@ from growlm.scaling.table import FLOPS_PER_PARAMETER_TOKEN, Table
 
 EQUAL = 0.05
 """Two token counts are equal within this difference of their logarithms."""
+_LEAST_RUNS = 4
+"""Fewer names than this are those of tables or series, not of runs."""
 NAMES = ("size", "width", "tokens", "chinchilla", "chinchilla-vp", "over-training", "frontier")
 
 
@@ -42,8 +44,8 @@ class Target:
 class Candidate:
     """A law ready to be fitted: logarithms x (M, J) of its variables at the rows, losses (M,), the target.
 
-    groups: (M,) what is left out or drawn together (a run, a size). sizes: (M,) what the jackknife takes the
-    smallest of. delta, prior: see `fit_powers`.
+    groups: (M,) what is drawn together (a run's checkpoints, the seeds of a size). sizes: (M,) what the
+    jackknife takes the smallest of. delta, prior: see `fit_powers`.
     """
 
     name: str
@@ -115,7 +117,7 @@ def _of_n_and_d(
         return "parameters and tokens grow in proportion, so their effects cannot be told apart"
     at = np.log([[target.n, target.d]])
     return Candidate(
-        name, ("N", "D"), of_term, x, table["loss"], _groups(table), table["n"], at, delta, delta is None
+        name, ("N", "D"), of_term, x, table["loss"], _groups(table, x), table["n"], at, delta, delta is None
     )
 
 
@@ -129,7 +131,7 @@ def _of_one(table: Table, name: str, column: str, value: float | None) -> Candid
         return f"needs 4 different values of {column}"
     variable = {"n": "N", "d": "D", "c": "C"}.get(column, column)
     return Candidate(
-        name, (variable,), (0,), x, table["loss"], _groups(table), table[column], np.log([[value]])
+        name, (variable,), (0,), x, table["loss"], _groups(table, x), table[column], np.log([[value]])
     )
 
 
@@ -172,7 +174,12 @@ def _distinct(logs: np.ndarray) -> int:
     return 1 + int((np.diff(np.sort(logs)) > EQUAL).sum()) if len(logs) else 0
 
 
-def _groups(table: Table) -> np.ndarray:
-    """Rows that are no independent measurements: checkpoints of one run, else nothing."""
-    names = np.unique(table.runs)
-    return table.runs if len(names) > 3 else np.arange(len(table))
+def _groups(table: Table, x: np.ndarray) -> np.ndarray:
+    """(M,) rows that are no independent measurements of the law: checkpoints of one run, and runs of equal
+    size and length (seeds), whose mean is less noisy but which share what the law is off by there."""
+    runs = np.unique(table.runs, return_inverse=True)[1]
+    if runs.max() + 1 < _LEAST_RUNS:
+        runs = np.arange(len(table))
+    places = [tuple(sorted(map(tuple, x[runs == run].round(6)))) for run in range(runs.max() + 1)]
+    number = {place: i for i, place in enumerate(dict.fromkeys(places))}
+    return np.array([number[places[run]] for run in runs])

@@ -198,7 +198,8 @@ def nonnegative(basis: np.ndarray, y: np.ndarray, w: np.ndarray) -> tuple[np.nda
         if not len(at):
             continue
         part = gram[:, at[:, None], at]
-        ridge = 1e-12 * part.diagonal(axis1=1, axis2=2).max(axis=1)[:, None, None] * np.eye(len(at))
+        ridge = 1e-12 * part.diagonal(axis1=1, axis2=2).max(axis=1)[:, None, None] + 1e-300
+        ridge = ridge * np.eye(len(at))
         found = np.linalg.solve(part + ridge, moment[:, at, None])[:, :, 0]
         here = float(w @ y**2) - (found * moment[:, at]).sum(axis=1)
         better = (found >= 0).all(axis=1) & (here < cost)

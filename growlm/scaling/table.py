@@ -56,6 +56,13 @@ def read_table(path: Path, given: dict[str, str] | None = None, *, measured: boo
     """
     rows = _rows(Path(path))
     headers = list(dict.fromkeys(str(h) for row in rows for h in row))
+    if len(headers) < 2 or "None" in headers:
+        raise DataError(
+            "this is no table",
+            where=str(path),
+            why="it has one column" if len(headers) < 2 else "rows are longer than the first, its header",
+            fix="give a CSV or JSON lines with one row per measured loss, or run folders",
+        )
     found = match_columns(headers, given or {})
     if measured and "loss" not in found:
         raise DataError(
@@ -96,12 +103,12 @@ def table_of(columns: dict[str, np.ndarray], runs: np.ndarray, notes: Sequence[s
 
 
 def join(tables: Sequence[Table]) -> Table:
-    """All rows of several tables, with the columns that all of them have."""
+    """All rows of several tables, with the columns that all of them have; rows that repeat count once."""
     shared = [m for m in tables[0].columns if all(m in t for t in tables)]
-    return Table(
+    return table_of(
         {m: np.concatenate([t[m] for t in tables]) for m in shared},
         np.concatenate([t.runs for t in tables]),
-        tuple(dict.fromkeys(note for t in tables for note in t.notes)),
+        list(dict.fromkeys(note for t in tables for note in t.notes)),
     )
 
 

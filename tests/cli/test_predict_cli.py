@@ -87,6 +87,29 @@ def test_runs_predict_a_recipe(tmp_path: Path) -> None:
     assert any("not decayed" in w for w in found["warnings"])
 
 
+def test_runs_predict_a_finished_run_and_are_compared_with_it(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"w{width}", width) for width in (16, 24, 32, 48, 64)]
+    target = write_run(tmp_path / "target", 128)
+    actual = 3 + 40 / 128 + 0.465
+    (found,) = json.loads(growlm("predict", *runs, runs[0], "--target", target, "--json").out)
+    assert found["measured"] == pytest.approx(actual)
+    assert (found["points"], found["target"]["d"], found["target"]["width"]) == (5, 5120, 128)
+    assert "repeats another" in found["warnings"][-1]
+    shown = " ".join(growlm("predict", *runs, "--target", target).out.split())
+    error = 100 * (found["loss"] / actual - 1)
+    assert f"Measured {actual:.4f}: the prediction is {error:+.2f} % off, inside its interval" in shown
+    (curve,) = json.loads(growlm("predict", *runs, "--target", target, "--law", "annealing", "--json").out)
+    assert curve["measured"] == pytest.approx(4.6)
+
+
+def test_sources_that_are_no_use(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "w16", 16)
+    done = growlm("predict", run, "--target", run)
+    assert (done.code, "a run cannot predict itself" in done.err) == (2, True)
+    done = growlm("predict", run / "tiny.toml", "--target", "1B")
+    assert (done.code, "name it as --target" in done.err) == (2, True)
+
+
 def test_runs_that_are_no_use(tmp_path: Path) -> None:
     early = write_run(tmp_path / "early", 16, last=30)
     done = growlm("predict", early, "--target", "1B")

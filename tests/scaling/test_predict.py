@@ -59,6 +59,21 @@ def test_intervals_hold_as_often_as_they_say(noise: float) -> None:
     assert np.median(widths) < 0.03 + 8 * noise
 
 
+def test_seeds_of_a_size_are_drawn_together_and_none_is_dropped() -> None:
+    """A second run that repeats what the first lost tells nothing new; one that differs moves the middle."""
+    table, _ = sizes_table(0.003, sizes=5)
+
+    def doubled(factor: float) -> Table:
+        n, loss = np.tile(table["n"], 2), np.concatenate([table["loss"], factor * table["loss"]])
+        return table_of({"n": n, "loss": loss}, np.array([f"r{i}" for i in range(10)]))
+
+    one, same, higher = (predict(t, Target(n=3e9)) for t in (table, doubled(1.0), doubled(1.01)))
+    assert same.points == 10
+    assert same.loss == pytest.approx(one.loss, rel=2e-3)
+    assert (same.high - same.low) > 0.9 * (one.high - one.low)
+    assert higher.loss / same.loss == pytest.approx(1.005, abs=2e-3)
+
+
 @needs_tables
 def test_mup_widths_from_the_seven_smallest() -> None:
     table = read_table(PUBLISHED / "mu-scaling.csv")

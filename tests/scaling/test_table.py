@@ -93,6 +93,13 @@ def test_bad_tables(tmp_path: Path, text: str, words: str) -> None:
     assert "t.csv" in raised.value.where
 
 
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="this is no table"):
+        read_table(write(tmp_path, "root:x:0:0:root:/root:/bin/bash\nlist:x:38:Lists, news:/var"))
+    with pytest.raises(DataError, match="this is no table"):
+        read_table(write(tmp_path, "some words\nmore words\n"))
+
+
 def test_bad_files_and_mappings(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path / "none.csv")
