@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from growlm.errors import RecipeError
-
-if TYPE_CHECKING:
-    from growlm.search.plan import Plan
-    from growlm.search.proxy import Proxy
 
 
 def search(
@@ -65,6 +61,7 @@ def search(
     from growlm.recipe.load import load_recipe
     from growlm.search.plan import make_plan
     from growlm.search.proxy import make_proxy
+    from growlm.search.result import plan_text
     from growlm.search.space import parse_space
 
     target = load_recipe(recipe, set_ or [])
@@ -72,7 +69,7 @@ def search(
     space = parse_space(proxy.recipe, search_ or [])
     plan = make_plan(space, sampler, trials, proxy.recipe.seed)
     if dry_run or not as_json:
-        typer.echo(_plan_text(proxy, plan), err=not dry_run)
+        typer.echo(plan_text(proxy, plan), err=not dry_run)
     if dry_run:
         return
     from growlm.search.result import outcome_json, outcome_text
@@ -87,17 +84,3 @@ def search(
         if as_json
         else outcome_text(outcome, settings.folder / "recipe.toml")
     )
-
-
-def _plan_text(proxy: Proxy, plan: Plan) -> str:
-    from growlm.search.result import protocol, proxy_text
-    from growlm.search.space import short
-
-    flops = plan.trials * proxy.flops
-    lines = [proxy_text(proxy.recipe)]
-    lines += [f"  note: {note}" for note in proxy.notes]
-    lines.append(f"  {protocol(proxy)}")
-    lines += [f"  {axis.name}: {', '.join(map(short, axis.values))}" for axis in plan.space.axes]
-    share = f"{flops / proxy.target_flops:.2%} of the target's run"
-    lines.append(f"{plan.sampler}, {plan.trials} trials: at most {flops:.3g} FLOPs, {share}, and its seeds")
-    return "\n".join(lines)

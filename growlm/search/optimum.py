@@ -1,7 +1,8 @@
 """The optimum of a search, and how far it can be trusted: edges, the noise of seeds, curvature.
 
-A loss is of one run with one seed. Two points differ when their losses do by more than twice the standard
-error of such a difference, 2 * sqrt(2) * sigma, where sigma is the deviation between seeds at the best point.
+The best point is the least of many noisy losses, so what counts as its loss is the mean over its n seeds,
+whose deviation sigma is that of every point. A point of one seed differs from it when its loss does by more
+than t sqrt(1 + 1/n) sigma, with Student's t of n - 1 degrees of freedom at 95 %.
 """
 
 from __future__ import annotations
@@ -54,12 +55,17 @@ class Optimum:
     best: Result
     """Least loss of all."""
     chosen: Result
-    """The point to use: the best, or one within its noise that is on no edge."""
+    """The point to use: the best; if that is on an edge, one within its noise that is on none, provided that
+    the vertices of the parabolas around both lie inside with their errors."""
     edges: tuple[Edge, ...]
     """Of the chosen point: empty if it can be trusted."""
     seed_losses: tuple[float, ...]
     sigma: float | None
     """Standard deviation between seeds; None for fewer than two."""
+    loss: float
+    """Of the best point: the mean over its seeds, if all are finite."""
+    noise: float
+    """What a loss must be above `loss` to differ from it."""
     within_noise: tuple[Result, ...]
     parabolas: tuple[Parabola, ...]
     spread: dict[str, float]
@@ -67,11 +73,11 @@ class Optimum:
 
 
 def covered(space: Space, results: Sequence[Result]) -> Space:
-    """The space with the values that an earlier, smaller search of the same name tried."""
+    """The space with the values that an earlier, smaller search of the same name measured."""
     axes = []
     for axis in space.axes:
         values = dict.fromkeys(
-            (*axis.values, *(r.values[axis.name] for r in results if axis.name in r.values))
+            (*axis.values, *(r.values[axis.name] for r in results if r.measured and axis.name in r.values))
         )
         axes.append(replace(axis, values=tuple(sorted(values, key=float) if axis.numeric else values)))
     return Space(tuple(axes))
@@ -82,28 +88,63 @@ def find_optimum(space: Space, results: Sequence[Result], seed: int) -> Optimum 
     done = [r for r in results if r.loss is not None and math.isfinite(r.loss) and r.seed == seed]
     if not done:
         return None
-    best = min(done, key=_loss)
-    again = [_loss(r) for r in results if r.loss is not None and r.values == best.values and r.seed != seed]
-    seeds = (_loss(best), *again)
+    best = min(done, key=_order)
+    again = [r.order for r in results if r.loss is not None and r.values == best.values and r.seed != seed]
+    seeds = (best.order, *again)
     sigma = statistics.stdev(seeds) if len(seeds) > 1 and all(map(math.isfinite, seeds)) else None
-    near = [r for r in done if _loss(r) - _loss(best) <= threshold(sigma)]
-    inside = [r for r in near if not edges_of(space, r.values)]
-    chosen = min(inside, key=_loss, default=best)
+    loss = statistics.mean(seeds) if sigma is not None else best.order
+    noise = threshold(sigma, len(seeds))
+    near = [r for r in done if r is best or r.order - loss <= noise]
+    done = [replace(r, loss=loss) if r is best else r for r in done]
+    edges = edges_of(space, best.values)
+    inside = min((r for r in near if not edges_of(space, r.values)), key=_order, default=best)
+    fits = [_parabolas(space, done, r, sigma) for r in (best, inside)]
+    chosen = inside if all(_is_inside(space, edges, fit) for fit in fits) else best
     return Optimum(
         best=best,
         chosen=chosen,
         edges=tuple(edges_of(space, chosen.values)),
         seed_losses=seeds,
         sigma=sigma,
-        within_noise=tuple(sorted((r for r in near if r is not best), key=_loss)),
+        loss=loss,
+        noise=noise,
+        within_noise=tuple(sorted((r for r in near if r is not best), key=_order)),
         parabolas=tuple(_parabolas(space, done, chosen, sigma)),
         spread={axis.name: _spread(axis, done) for axis in space.axes},
     )
 
 
-def threshold(sigma: float | None) -> float:
-    """The largest difference of two losses that noise explains; 0 if the noise is not known."""
-    return 0.0 if sigma is None else 2 * math.sqrt(2) * sigma
+def threshold(sigma: float | None, seeds: int) -> float:
+    """The largest difference that noise explains between the mean loss of a point over so many seeds, whose
+    deviation is sigma, and the loss of another with one; 0 if the noise is not known."""
+    if sigma is None:
+        return 0.0
+    from scipy.special import stdtrit
+
+    return float(stdtrit(seeds - 1, 0.975)) * math.sqrt(1 + 1 / seeds) * sigma
+
+
+def missing_beside(space: Space, results: Sequence[Result], optimum: Optimum, seed: int) -> list[Result]:
+    """The last trials of grid points right beside the optimum of which none was measured."""
+    of_seed = [r for r in results if r.seed == seed]
+    measured = [r.values for r in of_seed if r.measured]
+    points = [p for r in (optimum.best, optimum.chosen) for p in neighbours(space, r.values)]
+    return [r for r in reversed(of_seed) if r.values in points and r.values not in measured]
+
+
+def _is_inside(space: Space, edges: Sequence[Edge], parabolas: Sequence[Parabola]) -> bool:
+    """Whether, along every edge, the vertex of the parabola lies between the ends with its error."""
+    by_name = {p.name: p for p in parabolas if p.uncertainty is not None}
+    return all(e.name in by_name and _contains(space, by_name[e.name]) for e in edges)
+
+
+def _contains(space: Space, p: Parabola) -> bool:
+    axis = next(axis for axis in space.axes if axis.name == p.name)
+    if axis.log and not 0 < p.best < math.inf:
+        return False
+    error = p.uncertainty or 0.0
+    low, at, high = map(axis.position, (axis.values[0], p.best, axis.values[-1]))
+    return low < at - error and at + error < high
 
 
 def edges_of(space: Space, values: dict[str, Value]) -> list[Edge]:
@@ -163,7 +204,7 @@ def _parabolas(space: Space, done: Sequence[Result], at: Result, sigma: float | 
         found += _fit([axis], close, at, sigma)
     if found or not axes:
         return found
-    better = sorted(done, key=_loss)[: max(2 * len(axes) + 2, len(done) // 2)]
+    better = sorted(done, key=_order)[: max(2 * len(axes) + 2, len(done) // 2)]
     return _fit(axes, better, at, sigma)
 
 
@@ -172,7 +213,7 @@ def _fit(axes: list[Axis], points: Sequence[Result], at: Result, sigma: float | 
     if len({tuple(_place(axis, r) for axis in axes) for r in points}) < 2 * len(axes) + 1:
         return []
     x = np.array([[_place(axis, r) - _place(axis, at) for axis in axes] for r in points])
-    y = np.array([_loss(r) for r in points])
+    y = np.array([r.order for r in points])
     design = np.hstack([np.ones((len(x), 1)), x, x**2])
     solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
     if rank < design.shape[1]:
@@ -203,12 +244,12 @@ def _spread(axis: Axis, done: Sequence[Result]) -> float:
         value = r.values[axis.name]
         if axis.span and value not in axis.values:  # drawn from a range: to the nearest notch
             value = min(axis.values, key=lambda v: abs(axis.position(v) - axis.position(r.values[axis.name])))
-        least[value] = min(least.get(value, math.inf), _loss(r))
+        least[value] = min(least.get(value, math.inf), r.order)
     return max(least.values()) - min(least.values())
 
 
-def _loss(r: Result) -> float:
-    return math.inf if r.loss is None else r.loss
+def _order(r: Result) -> float:
+    return r.order
 
 
 def _place(axis: Axis, r: Result) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from growlm.plan.svg import COLORS, Chart, grid
-from growlm.search.optimum import edges_of, threshold
+from growlm.search.optimum import edges_of
 from growlm.search.result import Outcome
 from growlm.search.space import Axis, short
 from growlm.search.study import Result
@@ -40,9 +40,8 @@ def _chart(outcome: Outcome, axis: Axis) -> Chart:
     )
     if o.sigma:
         places = [float(v) for v in axis.values]
-        ends, noise = [min(places), max(places)], threshold(o.sigma)
-        low = o.best.loss or 0.0
-        chart.band(ends, [low] * 2, [low + noise] * 2, "noise of seeds", color="#999999")
+        ends = [min(places), max(places)]
+        chart.band(ends, [o.loss] * 2, [o.loss + o.noise] * 2, "noise of seeds", color="#999999")
     for index, (label, line) in enumerate(_lines(outcome, axis, done)):
         color = COLORS[index % len(COLORS)]
         xs, ys = [float(r.values[axis.name]) for r in line], [r.loss or 0.0 for r in line]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from growlm.recipe.schema import Recipe
-from growlm.search.optimum import Optimum, threshold
+from growlm.search.optimum import Optimum
 from growlm.search.plan import Plan
 from growlm.search.proxy import Proxy
 from growlm.search.space import short, shown
 from growlm.search.study import Result
 from growlm.train.console import count, duration
+from growlm.train.record import finite
 
+DEAR = 0.1
+"""Share of the target's FLOPs from which on a search is questioned."""
 LISTED = 10
 """Points in the table of the report."""
 
@@ -52,7 +54,7 @@ class Outcome:
         lines = [
             f"Transferred from search {self.name} ({self.folder}): {proxy_text(self.proxy.recipe)}.",
             f"{losses['done']} trials done, {losses['pruned']} pruned, {losses['diverged']} diverged; "
-            f"best validation loss {_loss(optimum.chosen):.4f}, {_noise_text(optimum)}.",
+            f"best validation loss {optimum.chosen.order:.4f}, {_noise_text(optimum)}.",
             protocol(self.proxy),
         ]
         if optimum.edges:
@@ -82,6 +84,28 @@ def protocol(proxy: Proxy) -> str:
     )
 
 
+def plan_text(proxy: Proxy, plan: Plan) -> str:
+    """What a search will do and cost at most, for people."""
+    lines = [proxy_text(proxy.recipe), *(f"  note: {note}" for note in proxy.notes), f"  {protocol(proxy)}"]
+    for axis in plan.space.axes:
+        fixed = " (fixed, not searched)" if len(axis.values) == 1 else ""
+        lines.append(f"  {axis.name}: {', '.join(map(short, axis.values))}{fixed}")
+    flops = plan.trials * proxy.flops
+    share = flops / proxy.target_flops
+    lines.append(
+        f"{plan.sampler}, {plan.trials} trials: at most {flops:.3g} FLOPs, {share:.2%} of the target's run, "
+        "and its seeds"
+    )
+    if share > DEAR:
+        tokens = count((proxy.recipe.stages[0].tokens or 0) * DEAR / share)
+        lines.append(
+            f"warning: more than {DEAR:.0%} of the target's run. Cheaper: fewer fields or values (--search), "
+            f"--sampler qmc --trials 16, a narrower proxy (--width), shorter trials (--tokens {tokens} makes "
+            f"it {DEAR:.0%})"
+        )
+    return "\n".join(lines)
+
+
 def proxy_text(recipe: Recipe) -> str:
     """The proxy in a few words."""
     c, stage = recipe.model_config_of(0), recipe.stages[0]
@@ -94,7 +118,7 @@ def proxy_text(recipe: Recipe) -> str:
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
     """Everything, as JSON types; a loss that is no number is null."""
     o, proxy = outcome.optimum, outcome.proxy
-    return {
+    found = {
         "name": outcome.name,
         "proxy": {
             "shape": proxy.recipe.model_config_of(0).to_dict(),
@@ -106,20 +130,22 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "protocol": protocol(proxy),
         "sampler": outcome.plan.sampler,
         "space": {axis.name: list(axis.values) for axis in outcome.plan.space.axes},
-        "best": _result_json(o.best),
-        "chosen": _result_json(o.chosen),
+        "best": asdict(o.best),
+        "chosen": asdict(o.chosen),
         "edges": [asdict(edge) for edge in o.edges],
         "seeds": {
-            "losses": [_finite(x) for x in o.seed_losses],
+            "losses": o.seed_losses,
+            "mean": o.loss,
             "sigma": o.sigma,
-            "threshold": threshold(o.sigma),
+            "threshold": o.noise,
         },
         "within_noise": [r.number for r in o.within_noise],
         "parabolas": [asdict(p) for p in o.parabolas],
-        "spread": {name: _finite(value) for name, value in o.spread.items()},
+        "spread": o.spread,
         "cost": asdict(outcome.cost),
-        "trials": [_result_json(r) for r in outcome.results],
+        "trials": [asdict(r) for r in outcome.results],
     }
+    return finite(found)
 
 
 def outcome_text(outcome: Outcome, recipe: Path | None) -> str:
@@ -136,12 +162,12 @@ def outcome_text(outcome: Outcome, recipe: Path | None) -> str:
         f"- trials: {', '.join(f'{n} {state}' for state, n in sorted(states.items()))}",
         f"- cost: {cost.flops:.3g} FLOPs, {duration(cost.seconds)} of training{money}; "
         f"{cost.share:.2%} of the target run's FLOPs",
-        f"- best: {shown(o.best.values)}, loss {_loss(o.best):.4f} (trial {o.best.number})",
+        f"- best: {shown(o.best.values)}, loss {o.best.order:.4f} (trial {o.best.number})",
         f"- seeds at the best point: {', '.join(f'{x:.4f}' for x in o.seed_losses)}; {_noise_text(o)}",
     ]
     if o.chosen is not o.best:
         lines.append(
-            f"- used: {shown(o.chosen.values)}, loss {_loss(o.chosen):.4f} (trial {o.chosen.number}): "
+            f"- used: {shown(o.chosen.values)}, loss {o.chosen.order:.4f} (trial {o.chosen.number}): "
             "within the noise of the best, and on no edge"
         )
     lines += [
@@ -158,15 +184,16 @@ def outcome_text(outcome: Outcome, recipe: Path | None) -> str:
 def _table(outcome: Outcome) -> list[str]:
     o, names = outcome.optimum, [axis.name for axis in outcome.plan.space.axes]
     done = sorted(
-        (r for r in outcome.results if r.loss is not None and r.seed == outcome.plan.seed), key=_loss
+        (r for r in outcome.results if r.loss is not None and r.seed == outcome.plan.seed),
+        key=lambda r: r.order,
     )
     rows = ["## The best points", "", f"| {' | '.join(names)} | loss | above the best | trial |"]
     rows.append("|---" * (len(names) + 3) + "|")
     for r in done[:LISTED]:
-        above = _loss(r) - _loss(o.best)
-        noise = " (within noise)" if 0 < above <= threshold(o.sigma) else ""
+        above = (o.loss if r.number == o.best.number else r.order) - o.loss
+        noise = " (within noise)" if r.number != o.best.number and above <= o.noise else ""
         values = " | ".join(short(r.values[name]) for name in names)
-        rows.append(f"| {values} | {_loss(r):.4f} | {above:.4f}{noise} | {r.number} |")
+        rows.append(f"| {values} | {r.order:.4f} | {above:.4f}{noise} | {r.number} |")
     return rows
 
 
@@ -189,17 +216,4 @@ def _noise_text(o: Optimum) -> str:
         return "noise of seeds not measured"
     n = len(o.within_noise)
     others = "no other point" if n == 0 else "1 other point" if n == 1 else f"{n} other points"
-    return f"noise of seeds {o.sigma:.4f}; {others} within {threshold(o.sigma):.4f} of the best"
-
-
-def _result_json(r: Result) -> dict[str, Any]:
-    curve = {str(tokens): _finite(loss) for tokens, loss in r.curve.items()}
-    return asdict(r) | {"loss": _finite(r.loss), "curve": curve}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _loss(r: Result) -> float:
-    return math.inf if r.loss is None else r.loss
+    return f"noise of seeds {o.sigma:.4f}; {others} within {o.noise:.4f} of the best's mean {o.loss:.4f}"

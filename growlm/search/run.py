@@ -15,17 +15,17 @@ from growlm.errors import DriftError, EdgeError, GrowLMError
 from growlm.recipe.keys import leaves, show_key
 from growlm.recipe.schema import Recipe
 from growlm.recipe.template import recipe_toml
-from growlm.search.optimum import Optimum, covered, find_optimum, neighbours
+from growlm.search.optimum import Optimum, covered, find_optimum, missing_beside, neighbours
 from growlm.search.picture import picture
 from growlm.search.plan import Plan, Pruner, make_pruner, point_name, seed_slots
 from growlm.search.progress import SearchProgress
 from growlm.search.proxy import Proxy
 from growlm.search.result import Outcome, cost_of, outcome_json, outcome_text
-from growlm.search.space import Value, axis_text, recipe_at
+from growlm.search.space import Value, axis_text, recipe_at, shown
 from growlm.search.storage import open_storage
 from growlm.search.study import Result, Slot, Study
 from growlm.search.transferred import refuse_overridden, transferred, transferred_toml
-from growlm.search.trial import gpus, warm_up
+from growlm.search.trial import OUTPUT, gpus, warm_up
 from growlm.search.workers import Workers
 from growlm.train.signals import StopRequest
 
@@ -69,6 +69,8 @@ def search(target: Recipe, proxy: Proxy, plan: Plan, settings: Settings) -> Outc
     optimum = find_optimum(plan.space, results, plan.seed)
     if optimum is None:
         raise _nothing_done(results, settings.folder)
+    if plan.sampler == "grid" and (missing := missing_beside(plan.space, results, optimum, plan.seed)):
+        raise _nothing_beside(missing[0], settings.folder)
     outcome = Outcome(
         name=settings.name,
         folder=settings.folder,
@@ -116,8 +118,9 @@ def _covered(plan: Plan, results: Sequence[Result]) -> Plan:
 def _beside(plan: Plan, seeds: int, optimum: Optimum, results: Sequence[Result]) -> list[Slot]:
     """Further trials that judge the best point."""
     best = optimum.best.values
-    finished = [r.values for r in results if r.seed == plan.seed and r.state in ("done", "diverged")]
-    around = neighbours(plan.space, best) if plan.sampler == "grid" else []
+    finished = [r.values for r in results if r.seed == plan.seed and r.measured]
+    points = {point_name(r.values): r.values for r in (optimum.best, optimum.chosen)}.values()
+    around = [p for at in points for p in neighbours(plan.space, at)] if plan.sampler == "grid" else []
     beside = [point for point in around if point not in finished]
     whole = [Slot(f"whole/{point_name(point)}", point, plan.seed, prunable=False) for point in beside]
     return [*whole, *seed_slots(best, range(plan.seed + 1, plan.seed + seeds))]
@@ -136,9 +139,9 @@ def _same_search(study: Study, proxy: Recipe, plan: Plan, data: str) -> None:
     before: dict[str, Any] = study.remember("search", now)
     names = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
     if names:
-        shown = [f"{name}: {_brief(before.get(name))} -> {_brief(now.get(name))}" for name in names[:5]]
+        changes = [f"{name}: {_brief(before.get(name))} -> {_brief(now.get(name))}" for name in names[:5]]
         raise DriftError(
-            "this is another search than the one of this name: " + "; ".join(shown),
+            "this is another search than the one of this name: " + "; ".join(changes),
             why="losses of different proxies, data or fields do not compare; only values may be added",
             fix="undo the change, or begin another search with --name",
         )
@@ -161,12 +164,12 @@ def _write(target: Recipe, outcome: Outcome, settings: Settings) -> Outcome:
     result = outcome_json(outcome) | {"recipe": str(folder / RECIPE) if usable else None}
     write_atomic(folder / RESULT, json.dumps(result, indent=2, allow_nan=False).encode())
     if not usable:
-        shown = "; ".join(f"{e.name} = {e.value:g} is the {e.side} searched" for e in optimum.edges)
+        where = "; ".join(f"{e.name} = {e.value:g} is the {e.side} searched" for e in optimum.edges)
         wider = {e.name: e.extend for e in optimum.edges}
         texts = [wider.get(axis.name, axis_text(axis)) for axis in outcome.plan.space.axes]
         extend = " ".join(f'--search "{text}"' for text in texts)
         raise EdgeError(
-            f"the best point lies on the edge of what was searched: {shown}",
+            f"the best point lies on the edge of what was searched: {where}",
             where=str(folder / REPORT),
             why="the optimum may lie outside, so no recipe was written",
             fix=f"the same command with {extend} (points that are done are kept), or --force",
@@ -181,6 +184,15 @@ def _nothing_done(results: Sequence[Result], folder: Path) -> GrowLMError:
         f"none of {len(states)} trials came to its end: {diverged} diverged, {states.count('failed')} failed",
         where=str(folder / "trials"),
         fix="search lower learning rates" if diverged else "see output.txt of a trial",
+    )
+
+
+def _nothing_beside(failed: Result, folder: Path) -> GrowLMError:
+    return GrowLMError(
+        f"no loss right beside the optimum, at {shown(failed.values)}: trial {failed.number} {failed.state}",
+        where=str(folder / "trials" / f"{failed.number:04d}" / OUTPUT),
+        why="the optimum may lie there, so nothing was written",
+        fix="put it right and give the same command again, which trains it anew",
     )
 
 

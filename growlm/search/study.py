@@ -12,6 +12,7 @@ point can neither be lost nor be drawn twice, however many machines join and whe
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import socket
 import time
@@ -83,6 +84,16 @@ class Result:
     seconds: float
     flops: float
     tokens: int
+
+    @property
+    def order(self) -> float:
+        """What results are ordered by: the loss, inf without one."""
+        return math.inf if self.loss is None else self.loss
+
+    @property
+    def measured(self) -> bool:
+        """Whether it says what its values are worth: a trial that failed or was pruned does not."""
+        return self.state in ("done", "diverged")
 
 
 class Study:

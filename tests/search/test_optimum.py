@@ -2,11 +2,21 @@
 
 import math
 import random
+import statistics
+from dataclasses import replace
 
 import pytest
 
 from growlm.recipe.load import load_recipe
-from growlm.search.optimum import Optimum, covered, edges_of, find_optimum, neighbours, threshold
+from growlm.search.optimum import (
+    Optimum,
+    covered,
+    edges_of,
+    find_optimum,
+    missing_beside,
+    neighbours,
+    threshold,
+)
 from growlm.search.proxy import make_proxy
 from growlm.search.space import Space, Value, parse_space
 from growlm.search.study import Result
@@ -105,24 +115,64 @@ def test_an_edge_that_the_schema_sets_is_none_and_two_values_are_only_edges() ->
     assert not edges_of(words, {"schedule.kind": "wsd"})
 
 
-def test_on_a_flat_axis_a_point_within_the_noise_is_taken_from_the_inside() -> None:
-    results = bowl(GRID, {"optim.lr": 2**-7, "model.init_std": 0.02}, {"optim.lr": 0.05})
-    flat = [
-        result(r.number, r.values, (r.loss or 0) - 1e-3 * (r.values["model.init_std"] == 0.04))
-        for r in results
-    ]
-    assert [e.name for e in found(GRID, flat).edges] == ["model.init_std"], "without seeds nothing is noise"
-    best = found(GRID, flat).best
-    for seed, loss in ((2, 2.998), (3, 3.0)):
-        flat.append(result(100 + seed, best.values, loss, seed))
-    o = found(GRID, flat)
-    assert o.sigma == pytest.approx(1e-3)
-    assert threshold(o.sigma) == pytest.approx(2 * math.sqrt(2) * 1e-3)
-    assert o.best.values["model.init_std"] == 0.04
-    assert o.chosen.values == {"optim.lr": 2**-7, "model.init_std": 0.02}
+def line(losses: list[float], seeds: list[float]) -> tuple[Space, list[Result]]:
+    """Losses along one field, 1, 2, 4, ...; then of further seeds at its last value."""
+    values: list[dict[str, Value]] = [{"optim.lr": 2.0**n} for n in range(-len(losses), 0)]
+    space = parse_space(PROXY, [f"optim.lr=2^{-len(losses)}..2^-1"])
+    results = [result(n, v, loss) for n, (v, loss) in enumerate(zip(values, losses, strict=True))]
+    return space, results + [result(90 + n, values[-1], loss, n) for n, loss in enumerate(seeds, start=2)]
+
+
+def test_an_edge_within_the_noise_is_left_where_the_parabola_has_its_vertex_inside() -> None:
+    losses = [*(3 + 0.01 * (n + 1.55) ** 2 for n in (-4, -3, -2)), 3.0015]  # the last one by luck
+    space, results = line(losses, [])
+    assert found(space, results).edges, "without seeds nothing is noise"
+    space, results = line(losses, [3.0035, 3.0045])
+    o = found(space, results)
+    assert (o.loss, o.sigma) == (pytest.approx(3.00317, abs=1e-5), pytest.approx(1.53e-3, rel=0.01)), (
+        "the mean, not the luckiest seed"
+    )
+    assert (o.best.values, o.chosen.values) == ({"optim.lr": 2**-1}, {"optim.lr": 2**-2})
     assert o.edges == ()
-    assert len(o.within_noise) == 2
-    assert o.spread["model.init_std"] == pytest.approx(1e-3)
+    assert [r.values for r in o.within_noise] == [{"optim.lr": 2**-2}]
+
+
+def test_losses_that_still_fall_at_the_last_value_are_an_edge_however_small_the_step() -> None:
+    space, results = line([3.0, 2.9, 2.81, 2.80], [2.804, 2.796])
+    o = found(space, results)
+    assert o.noise > 0.01, "the last two do not differ"
+    assert o.chosen is o.best
+    assert [e.side for e in o.edges] == ["largest"]
+    flat, results = line([3.0, 3.0, 3.0, 2.9999], [3.0001, 3.0])
+    assert found(flat, results).edges, "a flat line has its optimum anywhere"
+
+
+def test_the_threshold_is_passed_by_one_point_in_twenty_that_is_as_good() -> None:
+    draw, passed, tries = random.Random(1), 0, 4000
+    for _ in range(tries):
+        seeds = [draw.gauss(3, 0.01) for _ in range(3)]
+        noise = threshold(statistics.stdev(seeds), 3)
+        passed += abs(draw.gauss(3, 0.01) - statistics.mean(seeds)) > noise
+    assert passed / tries == pytest.approx(0.05, abs=0.01)
+    assert threshold(None, 1) == 0.0
+
+
+@pytest.mark.parametrize("state", ["failed", "pruned"])
+def test_a_point_that_was_not_measured_is_no_neighbour_of_the_optimum(state: str) -> None:
+    space = parse_space(PROXY, ["optim.lr=2^-8..2^-5"])
+    values: list[dict[str, Value]] = [{"optim.lr": 2.0**n} for n in range(-8, -4)]
+    results = [result(n, v, loss) for n, (v, loss) in enumerate(zip(values, (3.0, 2.9, 2.8), strict=False))]
+    broken = replace(result(3, values[3], None), state=state)
+    o = found(space, [*results, broken])
+    assert missing_beside(space, [*results, broken], o, seed=1) == [broken]
+    for again in (result(4, values[3], 2.9), replace(broken, state="diverged", loss=math.inf)):
+        assert missing_beside(space, [*results, broken, again], o, seed=1) == []
+    narrow = parse_space(PROXY, ["optim.lr=2^-8..2^-6"])
+    assert edges_of(covered(narrow, [*results, broken]), o.best.values), "nor does it widen the grid"
+
+
+def test_a_fixed_field_is_no_edge() -> None:
+    assert not edges_of(parse_space(PROXY, ["optim.lr=0.01"]), {"optim.lr": 0.01})
 
 
 def test_diverged_and_pruned_points_are_no_optimum() -> None:
