@@ -207,7 +207,8 @@ def _devices(
 
     if gpus is None:
         raise RecipeError(
-            "there is nothing to plan",
+            "there is no recipe to plan, and no GPUs to plan a budget for",
+            where="--gpus",
             fix="growlm plan RECIPE --gpus 4xh100, or for a budget "
             "growlm plan --gpus 4xh100 --days 14 --price 2.5 --min-params 3B --out my.toml",
         )
@@ -249,7 +250,7 @@ def _setting(
 
     records = RecordReader(measured / RECORD_NAME).read()
     names = [stage.name for stage in recipe.stages]
-    return replace(setting, mfu=measured_mfu(records, setting.gpu, names))
+    return replace(setting, mfu=measured_mfu(records, setting.gpu, names, machines))
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:

@@ -47,6 +47,23 @@ def dry_run(
         typer.echo(f"{len(stages)} stages over {world} ranks: every shard has its planned shape")
         total = cost_text(sum(costs, Cost()), machines.currency)
         typer.echo(f"predicted for {world} x {setting.gpu.name}: {total}; growlm plan says how")
+    _require_memory(stages, memory)
+
+
+def _require_memory(stages: list[Rehearsal], memory: int | None) -> None:
+    """Raise RecipeError if a stage is estimated to need more than there is."""
+    from growlm.checkpoint.disk import human_bytes
+    from growlm.errors import RecipeError
+
+    for stage in stages:
+        if memory and stage.memory.total > memory:
+            raise RecipeError(
+                f"stage {stage.name} does not fit: {human_bytes(stage.memory.total)} on rank "
+                f"{stage.fullest_rank}, of {human_bytes(memory)}",
+                where=f"stages.{stage.name}.layout",
+                fix='more tp or pp, zero = 3, recompute = "full", a smaller micro_batch_size, or more ranks; '
+                '"auto" chooses what fits',
+            )
 
 
 def _text(r: Rehearsal, memory: int | None, cost: str) -> str:

@@ -7,10 +7,12 @@ from statistics import median
 from typing import Any
 
 from growlm.errors import RecipeError
-from growlm.plan.machines import Gpu
+from growlm.plan.machines import Gpu, Machines
 
 
-def measured_mfu(records: Sequence[dict[str, Any]], gpu: Gpu, stages: Sequence[str]) -> tuple[float, ...]:
+def measured_mfu(
+    records: Sequence[dict[str, Any]], gpu: Gpu, stages: Sequence[str], machines: Machines
+) -> tuple[float, ...]:
     """The MFU of each of the named stages, from the record of a run on devices like `gpu`.
 
     The median step of the stage of that name, or of the run's last stage. What a run records is a share of
@@ -21,6 +23,13 @@ def measured_mfu(records: Sequence[dict[str, Any]], gpu: Gpu, stages: Sequence[s
     for record in records:
         if record["kind"] == "start":
             peak = float(record.get("peak_tflops") or 0.0) * 1e12
+            device = machines.of_device(str(record.get("device")))
+            if device is not None and device != gpu:
+                raise RecipeError(
+                    f"the run was on {device.name}, the plan is for {gpu.name}",
+                    where="--measured",
+                    fix="name a run on the same kind of device, or write --mfu",
+                )
         elif record["kind"] == "stage":
             names[record.get("stage")] = str(record.get("name"))
         elif record["kind"] == "step" and isinstance(record.get("mfu"), float):

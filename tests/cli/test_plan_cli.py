@@ -86,7 +86,7 @@ WRONG = [
     (("laptop", "--days", "3"), "--days"),
     (("laptop", "--searched", "nowhere"), "not the folder of a finished search"),
     (("--gpus", "4xh100", "--days", "3", "--layouts"), "--layouts"),
-    ((), "nothing to plan"),
+    ((), "no recipe to plan"),
 ]
 
 

@@ -25,6 +25,9 @@ LEAST = 0.25
 """Tokens per parameter of the smallest size wanted, if it were trained alone, below which no plan is made."""
 
 
+_SHORTEST, _LONGEST, _MOST_TOKENS = 600.0, 3652.5 * 86400, 1 << 22
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """What may be spent; every limit that is given holds. `tokens` alone: what one model of the smallest size
@@ -96,6 +99,17 @@ def request(
     if min_params > max_params:
         raise RecipeError("--min-params is above --max-params", fix="give a range that holds a size")
     seconds, limit = _seconds(setting, budget, min_params)
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise RecipeError(
+            f"this budget is {seconds / 86400:.3g} days of {setting.n_gpus} x {setting.gpu.name}",
+            where=limit,
+            why="schedules are planned for ten minutes to ten years",
+            fix="give a budget in between, or another number of GPUs",
+        )
+    if vocab_size > _MOST_TOKENS:
+        raise RecipeError(
+            f"a vocabulary of {vocab_size:,} tokens", where="--vocab-size", fix=f"at most {_MOST_TOKENS:,}"
+        )
     speed = (
         setting.n_gpus * setting.gpu.peak_flops * (setting.mfu[0] if setting.mfu else setting.gpu.efficiency)
     )
