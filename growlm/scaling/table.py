@@ -24,6 +24,10 @@ _NEEDED = ("n", "d", "c", "loss")
 """A cell here that is no number is an error; any other column with one is not used."""
 
 
+_FEWEST = 1e4
+"""Parameters of the smallest model that is not taken for a count in millions."""
+
+
 @dataclass(frozen=True)
 class Table:
     """One row per measured loss. `columns`: meaning (see `columns.MEANINGS`) -> (R,) float64, all finite and
@@ -84,9 +88,31 @@ def read_table(path: Path, given: dict[str, str] | None = None, *, measured: boo
             columns[meaning] = _column(path, rows, header, factor, meaning)
     if not measured and "loss" in found:
         columns["loss"] = np.array([_or_nan(row.get(found["loss"][0])) for row in rows])
+    if measured:
+        unread = [h for h in headers if h not in {header for header, _ in found.values()}]
+        notes += _doubts(Path(path).name, columns, found, unread)
     header = found.get("run", ("", 1.0))[0]
     runs = np.array([str(row.get(header, "")) or Path(path).stem for row in rows])
     return table_of(columns, runs, notes)
+
+
+def _doubts(
+    name: str, columns: dict[str, np.ndarray], found: dict[str, tuple[str, float]], unread: list[str]
+) -> list[str]:
+    """What a table may have meant otherwise: counts without their unit, tokens under an unknown header."""
+    doubts = []
+    if "n" in columns and columns["n"].max() < _FEWEST:
+        most, header = columns["n"].max(), found["n"][0]
+        doubts.append(
+            f"{header} of {name} is taken as parameters, at most {most:g}: if these are millions, write "
+            f"the unit into the header, {header} (M)"
+        )
+    if unread and not columns.keys() & {"d", "c", "tpp", "step"}:
+        doubts.append(
+            f"no column of {name} is read as tokens or FLOPs (not read: {', '.join(unread[:6])}); "
+            "--columns d=HEADER names one"
+        )
+    return doubts
 
 
 def table_of(columns: dict[str, np.ndarray], runs: np.ndarray, notes: Sequence[str] = ()) -> Table:

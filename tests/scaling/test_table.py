@@ -115,3 +115,14 @@ def test_rows_without_a_loss_and_rows_that_repeat_are_left_out_with_a_note(tmp_p
     t = read_table(write(tmp_path, "N,loss\n1e8,3\n1e8,3\n2e8,\n3e8,2.8"))
     assert t["n"].tolist() == [1e8, 3e8]
     assert len(t.notes) == 2
+
+
+def test_counts_without_a_unit_and_unknown_headers_are_doubted(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("size,toks,loss\n5,1,3.0\n10,2,2.9\n160,4,2.5\n", encoding="utf-8")
+    notes = " ".join(read_table(file).notes)
+    assert "at most 160" in notes
+    assert "size (M)" in notes
+    assert "not read: toks" in notes
+    file.write_text("size (M),tokens,loss\n5,1e9,3.0\n10,1e9,2.9\n160,1e9,2.5\n", encoding="utf-8")
+    assert read_table(file).notes == ()
