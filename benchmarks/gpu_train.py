@@ -31,19 +31,17 @@ from growlm.model.parameters import n_parameters
 from growlm.parallel.compile import compile_blocks
 from growlm.parallel.engine import Engine
 from growlm.parallel.recompute import recompute
+from growlm.plan.activations import Work
 from growlm.plan.flops import flops_per_token
+from growlm.plan.footprint import footprint
 from growlm.plan.layout import Layout, Recompute
+from growlm.plan.machines import load_machines
+from growlm.plan.step_time import step_time
 from growlm.recipe.schema import OptimTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.guard import decide
 from growlm.train.optimizer import Optimizer
 from growlm.train.peak import matmul_peak_tflops
-
-PEAK_TFLOPS = [
-    ("B200", 2250), ("H200", 989), ("H100 PCIe", 756), ("H100 NVL", 835), ("H100", 989), ("H800", 989),
-    ("H20", 148), ("A100", 312), ("A800", 312), ("L40S", 362),
-]  # fmt: skip
-"""Dense bf16 TFLOP/s by the data sheets; the first name that is part of the device's counts."""
 
 WAYS: list[tuple[bool, Recompute]] = [(c, r) for c in (False, True) for r in ("none", "selective", "full")]
 WARMUP, LR = 2, 1e-4
@@ -98,6 +96,7 @@ class Way:
     """One way to train a model, and what was measured of it."""
 
     name: str
+    layout: Layout
     part: Decoder
     seconds: list[float] = field(default_factory=list)
     memory: int = 0
@@ -115,7 +114,8 @@ def main() -> None:
         for result in measure(case, chosen, device, args) if chosen else []:
             data.append(result)
             rows.append(cells(result))
-    header = ["model", "way", "parameters", "tokens/s", "MFU of peak", "MFU of matmul", "memory"]
+    header = ["model", "way", "parameters", "tokens/s", "MFU of peak", "planned", "MFU of matmul"]
+    header += ["memory", "planned"]
     text = f"{device_name(device)}, torch {torch.__version__}\n\n{table(header, rows)}"
     if args.tiny:
         print(text)
@@ -137,7 +137,7 @@ def arguments() -> argparse.Namespace:
 def measure(case: Case, ways: list[tuple[bool, Recompute]], device: torch.device, args: Any) -> list[Any]:
     """Every way of training a model, in rounds."""
     engine = build(case, device)
-    trained = [Way(way_name(*way), variant(engine.model, *way)) for way in ways]
+    trained = [Way(way_name(*way), layout_of(case, *way), variant(engine.model, *way)) for way in ways]
     optimizer = Optimizer(
         case.config, engine.parameters, engine.pieces, OptimTable.model_validate({"lr": 1e-4}), {}
     )
@@ -227,17 +227,24 @@ def tokens(case: Case, number: int, device: torch.device) -> tuple[Tensor, Tenso
 
 def of_way(case: Case, way: Way, matmul: float, device: torch.device) -> dict[str, Any]:
     """The figures of one way; None for what is not known."""
-    result: dict[str, Any] = {"way": way.name, "failed": way.failed, "memory": way.memory or None}
+    work = Work(seq_len=case.seq_len, batch_size=case.batch_size, cpu=device.type == "cpu")
+    gpu = load_machines().of_device(device_name(device))
+    result: dict[str, Any] = {
+        "way": way.name,
+        "failed": way.failed,
+        "memory": way.memory or None,
+        "planned_memory": footprint(case.config, way.layout, work, 0).total,
+        "planned_mfu": step_time(case.config, way.layout, work, gpu).mfu if gpu else None,
+    }
     if way.failed:
         return result
     speed = case.tokens / statistics.median(way.seconds)
     tflops = speed * flops_per_token(case.config, case.seq_len) / 1e12
-    peak = next((peak for name, peak in PEAK_TFLOPS if name in device_name(device)), None)
     return result | {
         "step_seconds": way.seconds,
         "tokens_per_second": speed,
         "tflops": tflops,
-        "mfu_of_peak": tflops / peak if peak else None,
+        "mfu_of_peak": tflops * 1e12 / gpu.peak_flops if gpu else None,
         "mfu_of_matmul": tflops / matmul,
     }
 
@@ -245,12 +252,17 @@ def of_way(case: Case, way: Way, matmul: float, device: torch.device) -> dict[st
 def cells(result: dict[str, Any]) -> list[str]:
     """A result as a line of the table."""
     parameters = f"{result['parameters'] / 1e9:.2f} B"
-    memory = f"{result['memory'] / 1e9:.1f} GB" if result["memory"] else "-"
+    memory = [f"{result[m] / 1e9:.1f} GB" if result[m] else "-" for m in ("memory", "planned_memory")]
     if result["failed"]:
-        return [result["model"], result["way"], parameters, result["failed"], "-", "-", "-"]
-    of_peak = f"{result['mfu_of_peak']:.1%}" if result["mfu_of_peak"] else "-"
-    speeds = [f"{result['tokens_per_second']:,.0f}", of_peak, f"{result['mfu_of_matmul']:.1%}"]
-    return [result["model"], result["way"], parameters, *speeds, memory]
+        return [result["model"], result["way"], parameters, result["failed"], "-", "-", "-", *memory]
+    of_peak = [f"{result[m]:.1%}" if result[m] else "-" for m in ("mfu_of_peak", "planned_mfu")]
+    speeds = [f"{result['tokens_per_second']:,.0f}", *of_peak, f"{result['mfu_of_matmul']:.1%}"]
+    return [result["model"], result["way"], parameters, *speeds, *memory]
+
+
+def layout_of(case: Case, compiled: bool, kind: Recompute) -> Layout:
+    """The way as a plan knows it."""
+    return Layout(micro_batch=case.micro_batch, recompute=kind, compile=compiled, zero=0)
 
 
 def way_name(compiled: bool, kind: Recompute) -> str:
