@@ -118,6 +118,8 @@ CODES = {
     errors.DataError: 65,
     errors.CheckpointError: 65,
     errors.GrowthError: 70,
+    errors.Diverged: 71,
+    errors.EdgeError: 72,
     errors.Preempted: 75,
     errors.DiskError: 76,
     errors.LockError: 77,
