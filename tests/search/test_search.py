@@ -103,7 +103,9 @@ def test_the_transferred_recipe_is_the_targets_with_the_values_found(recipe: Pat
     assert all(name in head for name in (*values, "was 0.005", "stages.clone.lr"))
 
 
-@pytest.mark.parametrize("fault", ["search.before_finish:kill@2", "search.after_take:kill@3"])
+@pytest.mark.parametrize(
+    "fault", ["search.before_finish:kill@2", pytest.param("search.after_take:kill@3", marks=pytest.mark.slow)]
+)
 def test_killed_and_given_again_it_loses_no_point_and_repeats_none(
     fault: str, recipe: Path, straight: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_killed_at_any_point(point: str, passage: int, recipe: Path, straight: P
     assert losses(tmp_path) == losses(straight)
 
 
+@pytest.mark.slow
 def test_an_optimum_on_the_edge_is_refused_and_the_extended_grid_goes_on(
     recipe: Path, tmp_path: Path
 ) -> None:
