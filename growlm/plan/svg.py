@@ -201,7 +201,8 @@ def grid(charts: Sequence[Chart], columns: int = 2, title: str = "") -> str:
 def _document(width: float, height: float, body: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" style="max-width: 100%; height: auto" font-family="system-ui, -apple-system, \'Segoe UI\', '
+        f'viewBox="0 0 {width:g} {height:g}" style="max-width: 100%; height: auto" '
+        f"font-family=\"system-ui, -apple-system, 'Segoe UI', "
         f'\'Noto Sans\', sans-serif" font-size="{_SIZE}" fill="{_INK}">\n'
         f'<rect width="100%" height="100%" fill="#FFFFFF"/>\n{body}\n</svg>\n'
     )
