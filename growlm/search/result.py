@@ -88,8 +88,10 @@ def plan_text(proxy: Proxy, plan: Plan) -> str:
     """What a search will do and cost at most, for people."""
     lines = [proxy_text(proxy.recipe), *(f"  note: {note}" for note in proxy.notes), f"  {protocol(proxy)}"]
     for axis in plan.space.axes:
-        fixed = " (fixed, not searched)" if len(axis.values) == 1 else ""
-        lines.append(f"  {axis.name}: {', '.join(map(short, axis.values))}{fixed}")
+        about = " (fixed, not searched)" if len(axis.values) == 1 else ""
+        if axis.numeric and len(axis.values) == 2:
+            about = " (the better of two values is on the edge, which is refused: give three)"
+        lines.append(f"  {axis.name}: {', '.join(map(short, axis.values))}{about}")
     flops = plan.trials * proxy.flops
     share = flops / proxy.target_flops
     lines.append(
