@@ -30,7 +30,7 @@ class TokenDataset:
         self.vocab_size: int = manifest.tokenizer.vocab_size
         self.sources: list[str] = list(manifest.sources)
         self._streams = {
-            (name, split): _Stream(path, entry.shards, np.dtype(manifest.dtype).newbyteorder("<"))
+            (name, split): _Stream(path, entry.shards, manifest.dtype_of(name))
             for name, source in manifest.sources.items()
             for split, entry in source.splits.items()
         }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,10 +14,17 @@ from growlm.errors import DataError
 
 MANIFEST = "manifest.json"
 FORMAT = "growlm-data"
-VERSION = 1
+VERSION = 2
+"""1, of before there were sources of examples, can still be read."""
 BLOCK_BYTES = 1 << 20
 """Shards are hashed and verified in blocks of this many bytes."""
 SPLITS = ("train", "valid")
+MARK = 1 << 31
+"""Set in a stored token id of an example: its objective (a signal, an answer) learns this token."""
+
+
+Kind = Literal["text", "signals", "instructions"]
+"""Running text; or examples, which are never cut: propositions with their truth, prompts with answers."""
 
 
 # A plain name, at most one folder deep: a manifest cannot point outside of its own folder.
@@ -35,6 +43,8 @@ class TokenizerEntry(_Entry):
     hash: str
     vocab_size: int
     eos_id: int
+    signal_ids: tuple[int, int] | None = None
+    """Ids of the tokens that say true and false, where the tokenizer has them."""
 
 
 class Shard(_Entry):
@@ -56,12 +66,29 @@ class Split(_Entry):
     shards: tuple[Shard, ...]
 
 
-class Source(_Entry):
-    """One named source of text."""
+class Step(_Entry):
+    """What one step of the preparation did to a source."""
 
+    name: str
+    documents_in: int
+    documents_out: int
+    bytes_in: int
+    bytes_out: int
+    reasons: dict[str, int] = {}
+    """Documents that were left out, or changed, by reason."""
+
+
+class Source(_Entry):
+    """One named source."""
+
+    kind: Kind = "text"
     files: int
     duplicates: int
     empty: int
+    steps: tuple[Step, ...] = ()
+    """In the order in which they ran."""
+    licenses: dict[str, int] = {}
+    """Documents by what they, or the command, say about their licence."""
     splits: dict[str, Split]
 
 
@@ -80,7 +107,13 @@ class Manifest(_Entry):
     @property
     def fingerprint(self) -> str:
         """xxh3-128 of the content, independent of how the file is laid out."""
-        return xxhash.xxh3_128_hexdigest(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+        content = self.model_dump(mode="json", exclude_unset=self.version == 1)
+        return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
+
+    def dtype_of(self, source: str) -> np.dtype:
+        """How the token ids of a source are stored; those of examples have room for `MARK`."""
+        name = self.dtype if self.sources[source].kind == "text" else "uint32"
+        return np.dtype(name).newbyteorder("<")
 
     def to_json(self) -> str:
         """What `manifest.json` holds."""
@@ -107,7 +140,7 @@ class Manifest(_Entry):
                 why=first["msg"],
                 fix=f"prepare the folder again: growlm data prepare {folder} ...",
             ) from error
-        if (manifest.format, manifest.version) != (FORMAT, VERSION):
+        if manifest.format != FORMAT or not 1 <= manifest.version <= VERSION:
             raise DataError(
                 "A data folder has another format",
                 where=str(path),

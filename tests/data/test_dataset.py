@@ -153,7 +153,7 @@ def test_other_tokenizer_is_refused(copy: Path):
         TokenDataset.open(copy)
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "{}", '{"format": "growlm-data", "version": 2}', "[1]"])
+@pytest.mark.parametrize("content", [None, "", "{", "{}", '{"format": "growlm-data", "version": 3}', "[1]"])
 def test_bad_manifest_is_refused(copy: Path, content: str | None):
     if content is None:
         (copy / "manifest.json").unlink()
@@ -165,6 +165,6 @@ def test_bad_manifest_is_refused(copy: Path, content: str | None):
 
 def test_newer_format_is_refused(copy: Path):
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"version": 3}))
     with pytest.raises(DataError, match="growlm-data 2"):
         TokenDataset.open(copy)
