@@ -29,6 +29,6 @@ class Document(NamedTuple):
         return "".join(segment.text for segment in self.segments)
 
 
-def text_document(text: str, license: str = "") -> Document:  # noqa: A002
+def text_document(text: str, license: str = "") -> Document:
     """A document of running text."""
     return Document((Segment(text),), text, license)
