@@ -16,6 +16,8 @@ from growlm.errors import DataError, RecipeError
 
 EOS = "<|endoftext|>"
 """Ends every document; always a token of its own."""
+SIGNALS = ("\U0001f608", "\U0001f621")
+"""Say that a proposition is true (😈), or false (😡); which is which, FLM-101B's paper does not say."""
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
