@@ -1,0 +1,239 @@
+"""The data card: what a prepared folder is made of, as facts (JSON) and as a page to read (Markdown)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from growlm.data.dataset import TokenDataset
+from growlm.data.manifest import MARK, Manifest, Source
+from growlm.data.tokenizer import Tokenizer
+
+CARD_JSON, CARD_MD = "card.json", "card.md"
+SAMPLES, SAMPLE_CHARS = 3, 300
+"""Sample documents of each source, and how much is shown of one."""
+
+_TOKENS_PER_CHAR = 3  # what a character of a language that the tokenizer does not know may take
+_SEARCH_TOKENS = 1 << 16
+_DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+_KINDS = {"text": "running text", "signals": "teacher signals", "instructions": "instructions"}
+
+
+def facts(manifest: Manifest, samples: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What the card tells, in plain JSON types: `samples` are texts by source, shown as they are."""
+    sources = {
+        name: _source(source) | {"samples": list(samples.get(name, ()))}
+        for name, source in manifest.sources.items()
+    }
+    train = [source.splits["train"] for source in manifest.sources.values()]
+    return {
+        "fingerprint": manifest.fingerprint,
+        "tokenizer": manifest.tokenizer.model_dump(mode="json", exclude={"file"}),
+        "validation_share": manifest.validation_share,
+        "train": {
+            key: sum(getattr(split, key) for split in train) for key in ("documents", "bytes", "tokens")
+        },
+        "sources": sources,
+        "contamination": _reasons_of(manifest.sources.values(), "contamination"),
+    }
+
+
+def samples_of(
+    dataset: TokenDataset, tokenizer: Tokenizer, n: int = SAMPLES, length: int = SAMPLE_CHARS
+) -> dict[str, list[str]]:
+    """By source the beginnings, of `length` characters, of up to `n` training documents, evenly spaced.
+
+    Raises DataError if a block that is read is damaged.
+    """
+    return {name: list(_beginnings(dataset, tokenizer, name, n, length)) for name in dataset.sources}
+
+
+def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
+    """The card of some facts. `level` is that of its heading; with "mixture" by stage, as runs have it, a
+    table of that too. No text of the data can end its place on the page."""
+    tokenizer, head = facts["tokenizer"], "#" * level
+    sources = facts["sources"]
+    parts = [
+        f"{head} Data",
+        f"{facts['train']['documents']:,} training documents, {_mega(facts['train']['bytes'])} MB, "
+        f"{facts['train']['tokens']:,} tokens of a tokenizer with {tokenizer['vocab_size']:,} entries "
+        f"(hash `{tokenizer['hash']}`). {facts['validation_share']:.2g} of the documents are held out. "
+        f"Fingerprint `{facts['fingerprint']}`.",
+        _table(
+            ("source", "kind", "split", "documents", "MB", "tokens", "bytes per token"),
+            [row for name, source in sources.items() for row in _split_rows(name, source)],
+        ),
+        *_mixture(facts.get("mixture"), sources, head),
+        f"{head}# Licences",
+        _table(
+            ("source", "licence", "documents"),
+            [
+                (name, words, f"{count:,}")
+                for name, source in sources.items()
+                for words, count in (source["licenses"] or {"not stated": _documents(source)}).items()
+            ],
+        ),
+        *_steps(sources, head),
+        *_contamination(facts["contamination"], head),
+        *_samples(sources, head),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _source(source: Source) -> dict[str, Any]:
+    splits = {
+        name: split.model_dump(include={"documents", "bytes", "tokens"})
+        for name, split in source.splits.items()
+    }
+    tokens = sum(split["tokens"] for split in splits.values())
+    return {
+        "kind": source.kind,
+        "files": source.files,
+        "licenses": dict(source.licenses),
+        "steps": [step.model_dump(mode="json") for step in source.steps],
+        "splits": splits,
+        "bytes_per_token": sum(split["bytes"] for split in splits.values()) / tokens if tokens else None,
+    }
+
+
+def _reasons_of(sources: Iterable[Source], name: str) -> dict[str, int]:
+    """The reasons of one step, added up over the sources."""
+    total: Counter[str] = Counter()
+    for source in sources:
+        for step in source.steps:
+            if step.name == name:
+                total.update(step.reasons)
+    return dict(total)
+
+
+def _beginnings(
+    dataset: TokenDataset, tokenizer: Tokenizer, source: str, n: int, length: int
+) -> Iterable[str]:
+    total, wanted = dataset.tokens(source, "train"), _TOKENS_PER_CHAR * length
+    seen: set[int] = set()
+    for start in (i * total // n for i in range(n)):
+        if start:
+            ids = _plain(dataset.read(source, "train", start - 1, min(_SEARCH_TOKENS, total - start + 1)))
+            ends = np.flatnonzero(ids[:-1] == tokenizer.eos_id)
+            start += int(ends[0]) if len(ends) else 0
+        if start in seen or start >= total:
+            continue
+        seen.add(start)
+        ids = _plain(dataset.read(source, "train", start, min(wanted, total - start)))
+        ends = np.flatnonzero(ids == tokenizer.eos_id)
+        text = tokenizer.decode(ids[: ends[0] if len(ends) else None].tolist()).strip("\ufffd")
+        if text.strip():
+            whole = len(ends) and len(text) <= length
+            yield text if whole else text[:length] + "…"
+
+
+def _plain(ids: np.ndarray) -> np.ndarray:
+    """Token ids without the marks of what is learnt."""
+    return ids.astype(np.int64) & (MARK - 1)
+
+
+def _documents(source: Mapping[str, Any]) -> int:
+    return sum(split["documents"] for split in source["splits"].values())
+
+
+def _split_rows(name: str, source: Mapping[str, Any]) -> list[Sequence[str]]:
+    kind = _KINDS[source["kind"]]
+    return [
+        [
+            name,
+            kind,
+            split,
+            f"{part['documents']:,}",
+            _mega(part["bytes"]),
+            f"{part['tokens']:,}",
+            _ratio(part),
+        ]
+        for split, part in source["splits"].items()
+    ]
+
+
+def _ratio(part: Mapping[str, int]) -> str:
+    return f"{part['bytes'] / part['tokens']:.2f}" if part["tokens"] else "-"
+
+
+def _mixture(
+    mixture: Mapping[str, Mapping[str, float]] | None, sources: Iterable[str], head: str
+) -> list[str]:
+    if not mixture:
+        return []
+    rows = [
+        (stage, *(f"{100 * weights.get(name, 0) / sum(weights.values()):.1f} %" for name in sources))
+        for stage, weights in mixture.items()
+    ]
+    return [f"{head}# Mixture", _table(("stage", *sources), rows)]
+
+
+def _steps(sources: Mapping[str, Any], head: str) -> list[str]:
+    columns = ("source", "step", "documents in", "out", "MB in", "out", "left out or changed, by reason")
+    rows = [[name, *_step_row(step)] for name, source in sources.items() for step in source["steps"]]
+    return [f"{head}# Steps", _table(columns, rows)] if rows else []
+
+
+def _step_row(step: Mapping[str, Any]) -> list[str]:
+    documents = [f"{step[key]:,}" for key in ("documents_in", "documents_out")]
+    sizes = [_mega(step[key]) for key in ("bytes_in", "bytes_out")]
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in step["reasons"].items())
+    return [step["name"], *documents, *sizes, reasons]
+
+
+def _contamination(found: Mapping[str, int], head: str) -> list[str]:
+    if not found:
+        return []
+    rows = [(name, f"{count:,}") for name, count in found.items()]
+    return [
+        f"{head}# Overlap with evaluation sets",
+        _table(("evaluation set", "documents that overlap it, left out"), rows),
+    ]
+
+
+def _samples(sources: Mapping[str, Any], head: str) -> list[str]:
+    blocks = [
+        f"<details><summary>{_escaped(name)}</summary>\n\n"
+        + "\n\n".join(_fenced(text) for text in source["samples"])
+        + "\n\n</details>"
+        for name, source in sources.items()
+        if source["samples"]
+    ]
+    return [f"{head}# Sample documents", *blocks] if blocks else []
+
+
+def _mega(size: int) -> str:
+    """Bytes in MB."""
+    return f"{size / 1e6:,.2f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_escaped(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """One line of text that Markdown and HTML show as it is."""
+    line = " ".join(_visible(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_\[\]|~>#])", r"\\\1", line)
+
+
+def _fenced(text: str) -> str:
+    """A block of text as it is: its fence is longer than any that the text has."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{_visible(text)}\n{fence}"
+
+
+def _visible(text: str) -> str:
+    """Without control and direction characters, which would change how what follows is shown."""
+    return "".join(c if _is_shown(c) else "\ufffd" for c in text.replace("\r\n", "\n"))
+
+
+def _is_shown(c: str) -> bool:
+    return c in "\n\t" or (unicodedata.category(c) not in ("Cc", "Cs") and c not in _DIRECTION)
