@@ -1,0 +1,1 @@
+"""Pure functions on texts: one spelling, quality, language, near duplicates, contamination, personal data."""
