@@ -6,12 +6,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from growlm.data.dataset import TokenDataset
-from growlm.data.manifest import MARK, Manifest, Source
+from growlm.data.manifest import MARK, Kind, Manifest, Source, Split, Step, TokenizerEntry
 from growlm.data.tokenizer import Tokenizer
 
 CARD_JSON, CARD_MD = "card.json", "card.md"
@@ -24,23 +26,71 @@ _DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u
 _KINDS = {"text": "running text", "signals": "teacher signals", "instructions": "instructions"}
 
 
-def facts(manifest: Manifest, samples: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What the card tells, in plain JSON types: `samples` are texts by source, shown as they are."""
-    sources = {
-        name: _source(source) | {"samples": list(samples.get(name, ()))}
-        for name, source in manifest.sources.items()
-    }
-    train = [source.splits["train"] for source in manifest.sources.values()]
-    return {
-        "fingerprint": manifest.fingerprint,
-        "tokenizer": manifest.tokenizer.model_dump(mode="json", exclude={"file"}),
-        "validation_share": manifest.validation_share,
-        "train": {
-            key: sum(getattr(split, key) for split in train) for key in ("documents", "bytes", "tokens")
-        },
-        "sources": sources,
-        "contamination": _reasons_of(manifest.sources.values(), "contamination"),
-    }
+class _Fact(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Amount(_Fact):
+    """How much text."""
+
+    documents: int
+    bytes: int
+    tokens: int
+
+
+class SourceFacts(_Fact):
+    """One source."""
+
+    kind: Kind
+    files: int
+    licenses: dict[str, int]
+    steps: tuple[Step, ...]
+    splits: dict[str, Amount]
+    bytes_per_token: float | None
+    samples: tuple[str, ...]
+
+
+class Card(_Fact):
+    """What `card.json` holds."""
+
+    fingerprint: str
+    tokenizer: TokenizerEntry
+    validation_share: float
+    train: Amount
+    sources: dict[str, SourceFacts]
+    contamination: dict[str, int]
+    """Documents that overlap an evaluation set, by set."""
+    mixture: dict[str, dict[str, float]] = {}
+    """Of a run: the weights of the sources, by stage."""
+
+
+def facts(
+    manifest: Manifest,
+    samples: Mapping[str, Sequence[str]],
+    mixture: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """What `card.json` holds, in plain JSON types.
+
+    `samples` are texts by source; `mixture`, of a run, the weights of the sources by stage.
+    """
+    card = Card(
+        fingerprint=manifest.fingerprint,
+        tokenizer=manifest.tokenizer,
+        validation_share=manifest.validation_share,
+        train=_sum(source.splits["train"] for source in manifest.sources.values()),
+        sources={name: _source(source, samples.get(name, ())) for name, source in manifest.sources.items()},
+        contamination=_reasons_of(manifest.sources.values(), "contamination"),
+        mixture={stage: dict(weights) for stage, weights in (mixture or {}).items()},
+    )
+    return card.model_dump(mode="json")
+
+
+def read_card(path: Path) -> dict[str, Any] | None:
+    """The facts in a file; None where there is none that can be read."""
+    try:
+        return Card.model_validate_json(path.read_bytes()).model_dump(mode="json")
+    except (OSError, ValidationError):
+        return None
 
 
 def samples_of(
@@ -54,8 +104,7 @@ def samples_of(
 
 
 def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
-    """The card of some facts. `level` is that of its heading; with "mixture" by stage, as runs have it, a
-    table of that too. No text of the data can end its place on the page."""
+    """The card of some facts; `level` is that of its heading. No text of the data ends its place on it."""
     tokenizer, head = facts["tokenizer"], "#" * level
     sources = facts["sources"]
     parts = [
@@ -68,7 +117,7 @@ def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
             ("source", "kind", "split", "documents", "MB", "tokens", "bytes per token"),
             [row for name, source in sources.items() for row in _split_rows(name, source)],
         ),
-        *_mixture(facts.get("mixture"), sources, head),
+        *_mixture(facts["mixture"], sources, head),
         f"{head}# Licences",
         _table(
             ("source", "licence", "documents"),
@@ -85,20 +134,22 @@ def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _source(source: Source) -> dict[str, Any]:
-    splits = {
-        name: split.model_dump(include={"documents", "bytes", "tokens"})
-        for name, split in source.splits.items()
-    }
-    tokens = sum(split["tokens"] for split in splits.values())
-    return {
-        "kind": source.kind,
-        "files": source.files,
-        "licenses": dict(source.licenses),
-        "steps": [step.model_dump(mode="json") for step in source.steps],
-        "splits": splits,
-        "bytes_per_token": sum(split["bytes"] for split in splits.values()) / tokens if tokens else None,
-    }
+def _source(source: Source, samples: Sequence[str]) -> SourceFacts:
+    whole = _sum(source.splits.values())
+    return SourceFacts(
+        kind=source.kind,
+        files=source.files,
+        licenses=source.licenses,
+        steps=source.steps,
+        splits={name: _sum([split]) for name, split in source.splits.items()},
+        bytes_per_token=whole.bytes / whole.tokens if whole.tokens else None,
+        samples=tuple(samples),
+    )
+
+
+def _sum(splits: Iterable[Split]) -> Amount:
+    total = np.array([(s.documents, s.bytes, s.tokens) for s in splits], np.int64).sum(axis=0).tolist()
+    return Amount(documents=total[0], bytes=total[1], tokens=total[2])
 
 
 def _reasons_of(sources: Iterable[Source], name: str) -> dict[str, int]:
@@ -161,9 +212,7 @@ def _ratio(part: Mapping[str, int]) -> str:
     return f"{part['bytes'] / part['tokens']:.2f}" if part["tokens"] else "-"
 
 
-def _mixture(
-    mixture: Mapping[str, Mapping[str, float]] | None, sources: Iterable[str], head: str
-) -> list[str]:
+def _mixture(mixture: Mapping[str, Mapping[str, float]], sources: Iterable[str], head: str) -> list[str]:
     if not mixture:
         return []
     rows = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from growlm.data.card import facts, markdown, samples_of
+from growlm.data.card import facts, markdown, read_card, samples_of
 from growlm.data.dataset import TokenDataset
 from growlm.data.manifest import Step
 from growlm.data.tokenizer import Tokenizer
@@ -68,9 +68,10 @@ def test_the_page_has_every_number_of_the_facts(dataset: TokenDataset) -> None:
         name: source.model_copy(update={"steps": steps, "licenses": {"CC0 | public": 57}})
         for name, source in dataset.manifest.sources.items()
     }
-    found = facts(dataset.manifest.model_copy(update={"sources": sources}), {"en": ["a sample"]})
+    manifest = dataset.manifest.model_copy(update={"sources": sources})
+    found = facts(manifest, {"en": ["a sample"]}, {"seed": {"en": 3.0, "zh": 1.0}})
     assert found["contamination"] == {"boolq": 6}
-    page = markdown(found | {"mixture": {"seed": {"en": 3.0, "zh": 1.0}}})
+    page = markdown(found)
     for text in ("html 10", "| boolq | 6 |", "a sample", "CC0 \\| public", "75.0 %", "25.0 %"):
         assert text in page
     for source in found["sources"].values():
@@ -115,7 +116,18 @@ def _one_source(sample: str, license: str = "CC0") -> dict[str, object]:
         "train": split,
         "sources": {"web": source},
         "contamination": {},
+        "mixture": {},
     }
+
+
+def test_what_is_no_card_is_none(dataset: TokenDataset, tmp_path: Path) -> None:
+    path, found = tmp_path / "card.json", facts(dataset.manifest, {"en": ["a 😈 sample"]})
+    assert read_card(path) is None
+    path.write_text(json.dumps(found))
+    assert read_card(path) == found
+    for wrong in ("{", "[]", json.dumps(found | {"validation_share": float("nan")})):
+        path.write_text(wrong)
+        assert read_card(path) is None
 
 
 def test_a_prepared_folder_gives_its_card(prepared: Path) -> None:
