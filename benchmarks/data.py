@@ -22,10 +22,10 @@ import tokenizers
 
 from growlm.data.dataset import TokenDataset
 from growlm.data.demo_text import demo_sources
-from growlm.data.documents import documents
-from growlm.data.files import expand
 from growlm.data.mixture import Mixture, Span
 from growlm.data.prepare import encode, prepare
+from growlm.data.reading.documents import documents
+from growlm.data.reading.files import expand
 from growlm.data.tokenizer import Tokenizer
 
 SHAPES = ((16, 256, 256), (16, 1024, 1024), (16, 1024, 256), (64, 2048, 256))
@@ -85,7 +85,8 @@ def tokenised(path: Path, texts: list[str]) -> tuple[float, float]:
 
 def _texts(paths: list[str | Path]) -> list[str]:
     texts, size = [], 0
-    for text in documents(expand(paths)):
+    for document in documents(expand(paths)):
+        text = document.text
         texts.append(text)
         size += len(text.encode())
         if size > TEXT_BYTES:

@@ -1,7 +1,6 @@
 """Data: text to token shards, and the mixture that serves them to training.
 
-    files         which files a source means, as streams of bytes
-    documents     the documents in them, checked and cut
+    reading/      files of every format to documents, checked and cut
     scan          first pass: duplicates, the train/validation split, the tokenizer's sample
     tokenizer     byte-level BPE: train, load, check; `tiktoken_ranks` converts rank files
     prepare       second pass: tokens into shards, committed as one folder

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from growlm.data.documents import CUT_CHARS, documents
-from growlm.data.files import expand
 from growlm.data.folder import whole_folder
 from growlm.data.manifest import MANIFEST, Manifest, Source, Split, TokenizerEntry
 from growlm.data.progress import Progress
+from growlm.data.reading.documents import documents
+from growlm.data.reading.files import expand
+from growlm.data.reading.text import CUT_CHARS
 from growlm.data.scan import SAMPLE_BYTES, TRAIN, VALID, Scanned, decide, scan, tokenizer_sample
 from growlm.data.shards import ShardWriter
 from growlm.data.tiktoken_ranks import load_ranks
@@ -170,7 +171,8 @@ def _kept(source: Scanned, sizes: Counter[int], advance: Callable[[int], None]) 
     Raises DataError if a document is not what it was in the first pass.
     """
     index = 0
-    for index, text in enumerate(documents(source.files), 1):
+    for index, document in enumerate(documents(source.files), 1):
+        text = document.text
         data = text.encode()
         if (
             index > len(source.fates)

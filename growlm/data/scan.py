@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from growlm.data.documents import documents
 from growlm.data.progress import Progress
+from growlm.data.reading.documents import documents
 from growlm.errors import DataError
 
 DROP, TRAIN, VALID = 0, 1, 2
@@ -47,7 +47,8 @@ def scan(name: str, files: list[Path], sample_bytes: int, progress: Progress) ->
     """Read a source once. Raises DataError for whatever is wrong with its text, or if there is none."""
     hashes, empty, size, sample = bytearray(), [], 0, _Sample(sample_bytes)
     with progress.task(f"read {name}") as advance:
-        for index, text in enumerate(documents(files)):
+        for index, document in enumerate(documents(files)):
+            text = document.text
             data = text.encode()
             hashes += (key := xxhash.xxh3_128_digest(data))
             if not text or text.isspace():

@@ -69,7 +69,7 @@ TEXTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
         lambda p: p.write_text('{"text": "a"}\n\n{"text": "b"'),
         ["a.jsonl:3", "JSON"],
     ),
-    "JSON list": ("a.jsonl", lambda p: p.write_text('["a"]'), ["a.jsonl:1", "no field `text`", "a list"]),
+    "JSON list": ("a.jsonl", lambda p: p.write_text('["a"]'), ["a.jsonl:1", "not a JSON object", "a list"]),
     "no field": ("a.jsonl", lambda p: p.write_text('{"content": "a"}'), ["a.jsonl:1", "it has 'content'"]),
     "null text": ("a.jsonl", lambda p: p.write_text('{"text": null}'), ["a.jsonl:1", "no field `text`"]),
     "half a surrogate": (
@@ -126,7 +126,7 @@ def test_parquet_without_text_is_refused(tmp_path: Path):
     parquet.write_table(pyarrow.table({"body": ["a", "b"]}), tmp_path / "a.parquet")
     refused(tmp_path, DataError, "no column `text`", "its columns are body", path=tmp_path / "a.parquet")
     parquet.write_table(pyarrow.table({"text": ["a", None]}), tmp_path / "b.parquet")
-    refused(tmp_path, DataError, "A row has no text", "b.parquet: row 1", path=tmp_path / "b.parquet")
+    refused(tmp_path, DataError, "no field `text`", "row 1", "NoneType", path=tmp_path / "b.parquet")
 
 
 @pytest.mark.parametrize(("module", "name"), [("zstandard", "a.jsonl.zst"), ("pyarrow.parquet", "a.parquet")])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from growlm.data.dataset import TokenDataset
-from growlm.data.documents import CUT_CHARS
 from growlm.data.prepare import prepare
+from growlm.data.reading.text import CUT_CHARS
 from growlm.data.tokenizer import Tokenizer
 from tests.data.texts import chinese, english, folder_bytes, write_jsonl
 

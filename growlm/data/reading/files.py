@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import glob
 import gzip
-import importlib
 import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import BinaryIO, cast
 
+from growlm.data.extra import extra
 from growlm.errors import DataError
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".txt.gz", ".jsonl.gz", ".jsonl.zst", ".parquet")
@@ -81,18 +80,6 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
-
-
-def extra(module: str, path: Path) -> ModuleType:
-    """Import a module of the extra `data`. Raises DataError with the line that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise DataError(
-            f"Reading this file needs the package {module.partition('.')[0]}",
-            where=str(path),
-            fix='pip install "growlm[data]"',
-        ) from error
 
 
 def _matches(path: Path) -> list[Path]:
