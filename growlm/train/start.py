@@ -12,6 +12,7 @@ import torch
 import growlm
 from growlm.checkpoint.disk import free_bytes, human_bytes, write_atomic
 from growlm.checkpoint.store import Checkpoint
+from growlm.data.changed import data_changes
 from growlm.errors import CheckpointError, DriftError
 from growlm.model.parameters import n_parameters
 from growlm.plan.progress import total_tokens
@@ -22,7 +23,14 @@ from growlm.train.initial import Initial, is_still_there
 from growlm.train.record import RECORD_NAME, read_record
 from growlm.train.session import Replay, Session, environment
 from growlm.train.state import STATE_BYTES, TrainState
-from growlm.train.stored import RECIPE_NAME, store_companions, stored_recipe
+from growlm.train.stored import (
+    DATA_MANIFEST,
+    RECIPE_NAME,
+    store_companions,
+    store_data,
+    stored_manifest,
+    stored_recipe,
+)
 from growlm.train.verify import latest_valid
 
 
@@ -88,6 +96,7 @@ def _begin(session: Session, step: int) -> None:
     """Put the recipe and the start on record; warn now, not after days, that the disk is too small."""
     recipe = session.recipe
     write_atomic(session.folder / RECIPE_NAME, recipe.model_dump_json(indent=2).encode())
+    store_data(session.folder, session.dataset, recipe)
     session.recorder.append(
         "start",
         step=step,
@@ -156,14 +165,15 @@ def _judge_drift(session: Session, checkpoint: Checkpoint, accept_changes: bool)
         )
     accepted = []
     if manifest.data_fingerprint != session.dataset.fingerprint:
+        changed = _what_changed(session, manifest.data_fingerprint)
         if not accept_changes:
             raise DriftError(
-                "the data is not what this run was started with",
+                f"the data is not what this run was started with: {changed}",
                 where=session.recipe.data.path,
                 why="the batch of a step is a function of the data; its order would change",
                 fix="restore the data folder, or go on with the new data: --accept-changes",
             )
-        accepted.append("the data changed: text may be repeated or left out")
+        accepted.append(f"the data changed, text may be repeated or left out: {changed}")
     if not _same_init(session.recipe.init, manifest.init):
         if not accept_changes:
             raise DriftError(
@@ -192,6 +202,14 @@ def _judge_drift(session: Session, checkpoint: Checkpoint, accept_changes: bool)
             if change.cls == "free":
                 session.event(manifest.step, f"recipe changed: {_show(change)}")
     return accepted
+
+
+def _what_changed(session: Session, fingerprint: str) -> str:
+    """What of the data is not as it was when it had this fingerprint."""
+    then = stored_manifest(session.folder, fingerprint)
+    if then is None:
+        return f"{DATA_MANIFEST} of the run, which would tell what, is gone or of other data"
+    return "; ".join(data_changes(then, session.dataset.manifest))
 
 
 def _same_init(named: str | None, began: str | None) -> bool:

@@ -1,7 +1,8 @@
-"""The recipe and the companions that a run folder remembers, for going on and for all that looks at it."""
+"""What a run folder remembers for going on and for all that looks at it: recipe, data, companions."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,10 +10,14 @@ from pydantic import ValidationError
 
 from growlm.checkpoint.disk import disk_errors, write_atomic
 from growlm.convert.companions import companions_of
+from growlm.data.card import CARD_JSON, facts, read_card
+from growlm.data.dataset import TokenDataset
+from growlm.data.manifest import Manifest
 from growlm.errors import CheckpointError
 from growlm.recipe.schema import Recipe
 
 RECIPE_NAME = "recipe.json"
+DATA_CARD, DATA_MANIFEST = "data-card.json", "data-manifest.json"
 COMPANIONS = "companions"
 """The folder of a run with the small files that came with the weights that it started from."""
 
@@ -31,6 +36,25 @@ def stored_recipe(folder: Path) -> Recipe | None:
             why=error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error),
             fix="bring it back, or remove it to go on with the recipe that is given, unchecked",
         ) from error
+
+
+def store_data(run: Path, dataset: TokenDataset, recipe: Recipe) -> None:
+    """Keep the card of the data with the mixtures of the recipe, and the manifest. Raises DiskError."""
+    prepared = read_card(dataset.path / CARD_JSON) or {"sources": {}}
+    samples = {name: source["samples"] for name, source in prepared["sources"].items()}
+    mixture = {stage.name: recipe.mixture_of(i) for i, stage in enumerate(recipe.stages)}
+    card = json.dumps(facts(dataset.manifest, samples, mixture), ensure_ascii=False, indent=1)
+    write_atomic(run / DATA_CARD, card.encode())
+    write_atomic(run / DATA_MANIFEST, dataset.manifest.to_json().encode())
+
+
+def stored_manifest(run: Path, fingerprint: str) -> Manifest | None:
+    """The manifest of the data with a fingerprint, if the run folder remembers that."""
+    try:
+        manifest = Manifest.model_validate_json((run / DATA_MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return manifest if manifest.fingerprint == fingerprint else None
 
 
 def stored_companions(checkpoint: Path) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from growlm.data.dataset import TokenDataset
 from growlm.data.prepare import prepare
 from growlm.errors import (
     DriftError,
@@ -111,7 +112,12 @@ def test_other_data_is_refused(recipe: MakeRecipe, begun: Path, tmp_path: Path) 
     tokenizer = Path(recipe().data.path) / "tokenizer.json"
     prepare(tmp_path / "other", text, tokenizer=tokenizer, validation_share=0.1)
     error = refused(recipe, f"data.path={tmp_path / 'other'}", begun)
-    assert "data" in error.what
+    assert error.what.startswith("the data is not what this run was started with: en train: ")
+    then, now = (TokenDataset.open(path) for path in (recipe().data.path, tmp_path / "other"))
+    for source in ("en", "zh"):
+        before, after = (data.tokens(source, "train") for data in (then, now))
+        said = f"{source} train: {before:,} tokens then, {after:,} now; {source}/train-00000.bin differs"
+        assert said in error.what
     run(recipe(f"data.path={tmp_path / 'other'}"), begun, accept_changes=True)
     assert any("the data changed" in message for message in messages(begun))
     assert records(begun, "verified") == []
