@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from growlm.convert.dialect import Dialect
+from growlm.data.card import markdown
 from growlm.model.parameters import n_parameters
 from growlm.recipe.schema import Recipe
 from growlm.recipe.shape import ModelConfig
@@ -30,10 +31,12 @@ def model_card(
     recipe: Recipe | None,
     trained: Mapping[str, Any],
     lineage: Sequence[Mapping[str, Any]],
+    data: Mapping[str, Any] | None,
 ) -> str:
     """README.md of an exported model, as Markdown.
 
-    `trained` has the manifest's step, tokens, flops and train_seconds; `lineage` its growths, oldest first.
+    `trained` has the manifest's step, tokens, flops and train_seconds; `lineage` its growths, oldest first;
+    `data` the facts of the data card.
     """
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- growlm\n---",
@@ -43,6 +46,7 @@ def model_card(
         "## Shape\n\n" + _shape(config),
         "## Training\n\n" + _training(recipe, trained),
         "## Growth\n\n" + _growths(lineage),
+        *([] if data is None else [markdown(data, level=2).rstrip()]),
         "## How to load it\n\n" + _loading(name, dialect),
     ]
     return "\n\n".join(parts)

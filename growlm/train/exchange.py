@@ -27,6 +27,7 @@ from growlm.convert.dialects import DIALECTS, native_dialect
 from growlm.convert.folder import FolderWeights
 from growlm.convert.shards import check_new
 from growlm.convert.write import read_chunks, write_folder
+from growlm.data.card import read_card
 from growlm.data.progress import QUIET, Progress
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import CheckpointError, DataError, RecipeError
@@ -36,7 +37,7 @@ from growlm.recipe.shape import ModelConfig
 from growlm.recipe.template import recipe_toml
 from growlm.train.restore import find_checkpoint, find_tokenizer, trained_context
 from growlm.train.state import MODEL_FILE
-from growlm.train.stored import stored_companions, stored_recipe
+from growlm.train.stored import DATA_CARD, stored_companions, stored_recipe
 
 RECIPE = "recipe.toml"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -152,7 +153,8 @@ def export_checkpoint(
     with StoredWeights.of(checkpoint) as weights:
         chosen = _dialect(dialect, weights.config)
         files = _companions(checkpoint, data, weights.config)
-        recipe = stored_recipe(checkpoint.path.parent.parent)
+        run = checkpoint.path.parent.parent
+        recipe = stored_recipe(run)
         card = model_card(
             out.resolve().name,
             weights.config,
@@ -160,6 +162,7 @@ def export_checkpoint(
             recipe=recipe,
             trained=manifest.model_dump(include={"step", "tokens", "flops", "train_seconds"}),
             lineage=[*_foreign_lineage(files), *manifest.lineage],
+            data=read_card(run / DATA_CARD),
         )
         write_folder(
             weights,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from growlm.data.dataset import TokenDataset
 from growlm.data.prepare import prepare
 from growlm.testing.tiny import VOCABULARY, write_corpus, write_recipe
 from growlm.train.restore import find_checkpoint, find_tokenizer
@@ -44,6 +45,12 @@ def test_a_run_goes_out_and_comes_back(trained: Path, tmp_path: Path) -> None:
     card = (tmp_path / "hf" / "README.md").read_text()
     growths = [line for line in card.splitlines() if "exact" in line]
     assert len(growths) == len(checkpoint.manifest.lineage) == 3
+    data = card.split("\n## Data\n")[1]
+    dataset = TokenDataset.open(trained / "data")
+    for source in dataset.sources:
+        assert f"| {dataset.tokens(source, 'train'):,} |" in data
+    assert dataset.fingerprint in data
+    assert "### Mixture" in data
 
     done = growlm("import", tmp_path / "hf", tmp_path / "ours")
     assert done.code == 0, done.err
