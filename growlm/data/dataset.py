@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
 
-from growlm.data.manifest import BLOCK_BYTES, MANIFEST, Manifest, Shard
+from growlm.data.manifest import BLOCK_BYTES, MANIFEST, MARK, Kind, Manifest, Shard
+from growlm.data.packing import Packing, pack
 from growlm.errors import DataError
+
+_SCAN_TOKENS = 1 << 20
+
+
+class Sequences(NamedTuple):
+    """Some sequences: (N, T) each."""
+
+    tokens: np.ndarray
+    """int64."""
+    targets: np.ndarray
+    """int64: the next tokens."""
+    learnt: np.ndarray
+    """bool: the targets of the source's own objective; all of running text."""
 
 
 class TokenDataset:
@@ -34,6 +51,7 @@ class TokenDataset:
             for name, source in manifest.sources.items()
             for split, entry in source.splits.items()
         }
+        self._packing = cache(self._packed)
 
     @classmethod
     def open(cls, path: str | Path) -> TokenDataset:
@@ -52,19 +70,39 @@ class TokenDataset:
         """Tokens of one stream; `split` is `train` or `valid`."""
         return self._streams[source, split].tokens
 
-    def read(self, source: str, split: str, start: int, count: int) -> np.ndarray:
-        """Tokens [start, start + count) of a stream as (count,) in the stored dtype; do not write to it.
+    def kind(self, source: str) -> Kind:
+        """Whether a source is running text or examples."""
+        return self.manifest.sources[source].kind
 
-        Raises DataError if a block of them is damaged.
+    def read(self, source: str, split: str, start: int, count: int) -> np.ndarray:
+        """Stored ids [start, start + count) of a stream as (count,) in its dtype; do not write to it.
+
+        Those of examples may have `MARK`. Raises DataError if a block of them is damaged.
         """
         return self._streams[source, split].read(start, count)
 
-    def validation(self, source: str, seq_len: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out inputs and next tokens, (N, seq_len) int64 each: always the same, spread over the stream.
+    def packing(self, source: str, split: str, unit: int) -> Packing:
+        """The units of a stream of examples. Reads all of it, the first time. Raises DataError."""
+        return self._packing(source, split, unit)
+
+    def unit(self, source: str, split: str, start: int, count: int, unit: int) -> Sequences:
+        """One unit of a stream of examples, (1, unit), padded with ends of documents that nothing learns.
+
+        `start` and `count` are those of `packing`. Raises DataError.
+        """
+        stored = np.full(unit + 1, self.manifest.tokenizer.eos_id, np.uint32)
+        stored[:count] = self.read(source, split, start, count)
+        ids = (stored & np.uint32(MARK - 1)).astype(np.int64)[None]
+        return Sequences(ids[:, :-1], ids[:, 1:], (stored >= MARK)[None, 1:])
+
+    def validation(self, source: str, seq_len: int, tokens: int) -> Sequences:
+        """Held-out sequences, always the same, spread over the stream.
 
         N is `tokens // seq_len`, at least 1, and at most what the stream has.
         Raises DataError if that is not even one sequence.
         """
+        if self.kind(source) != "text":
+            return self._held_out_examples(source, seq_len, tokens)
         available = (self.tokens(source, "valid") - 1) // seq_len
         if available < 1:
             raise DataError(
@@ -73,16 +111,43 @@ class TokenDataset:
                 why=f"{self.tokens(source, 'valid')} tokens; seq_len {seq_len} needs one more than itself",
                 fix="prepare it again with more text or a larger --validation-share",
             )
-        count = min(available, max(1, tokens // seq_len))
-        starts = [i * available // count * seq_len for i in range(count)]
+        starts = [i * seq_len for i in _spread(available, tokens // seq_len)]
         rows = np.stack([self.read(source, "valid", start, seq_len + 1) for start in starts]).astype(np.int64)
-        return rows[:, :-1], rows[:, 1:]
+        return Sequences(rows[:, :-1], rows[:, 1:], np.ones_like(rows[:, 1:], bool))
+
+    def _held_out_examples(self, source: str, seq_len: int, tokens: int) -> Sequences:
+        packing = self.packing(source, "valid", seq_len)
+        if not len(packing.start):
+            raise DataError(
+                f"No held-out example of {source!r} fits in a sequence",
+                where=str(self.path),
+                why=f"seq_len is {seq_len}, and it has {packing.too_long} examples, all longer",
+                fix="a larger seq_len, or prepare it again with more examples",
+            )
+        chosen = _spread(len(packing.start), tokens // seq_len)
+        places = [(int(packing.start[i]), int(packing.tokens[i])) for i in chosen]
+        units = [self.unit(source, "valid", *place, seq_len) for place in places]
+        return Sequences(*(np.concatenate(parts) for parts in zip(*units, strict=True)))
+
+    def _packed(self, source: str, split: str, unit: int) -> Packing:
+        return pack(self._blocks(source, split), self.manifest.tokenizer.eos_id, unit)
+
+    def _blocks(self, source: str, split: str) -> Iterator[np.ndarray]:
+        total = self.tokens(source, split)
+        for start in range(0, total, _SCAN_TOKENS):
+            yield self.read(source, split, start, min(_SCAN_TOKENS, total - start))
 
     def verify(self) -> None:
         """Hash every block of every shard. Raises DataError for the first that is damaged."""
         for stream in self._streams.values():
             for shard in stream.shards:
                 shard.check(0, shard.entry.bytes)
+
+
+def _spread(available: int, wanted: int) -> list[int]:
+    """Up to `wanted` numbers below `available`, at least one, at even distances."""
+    count = min(available, max(1, wanted))
+    return [i * available // count for i in range(count)]
 
 
 class _Stream:

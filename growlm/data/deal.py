@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,14 +25,52 @@ class Span:
     batch_size: int
     seq_len: int
     weights: Mapping[str, float]
+    alternating: bool = False
+    """Whether groups of sources take turns, each step drawing from one; otherwise every step from all."""
+
+    def parts(self, groups: Iterable[Sequence[str]]) -> list[Span]:
+        """The span of each group that takes turns, with as many steps as there are turns in all."""
+        weights = [{n: w for n, w in self.weights.items() if n in group and w} for group in groups]
+        if not self.alternating:
+            return [self]
+        return [replace(self, weights=part) for part in weights if part]
+
+
+class Turns:
+    """Which part of a span each of its steps belongs to.
+
+    The i-th step of a part with share s of the weights is due at (i + 1/2) / s: each part comes as evenly as
+    it can, and a longer span begins as a shorter one does.
+    """
+
+    def __init__(self, span: Span, groups: Iterable[Sequence[str]]) -> None:
+        self.span, self.parts = span, span.parts(groups)
+        shares = np.array([math.fsum(part.weights.values()) for part in self.parts])
+        shares = shares / shares.sum() if len(shares) > 1 else np.ones(1)
+        due = [(np.arange(math.ceil(span.steps * share) + 1) + 0.5) / share for share in shares]
+        part = np.repeat(np.arange(len(due)), [len(times) for times in due])
+        order = np.argsort(np.concatenate(due), kind="stable")[: span.steps]
+        self._part = part[order]
+        self._nth = np.zeros_like(self._part)
+        for index in range(len(due)):
+            mine = self._part == index
+            self._nth[mine] = np.arange(mine.sum())
+
+    def at(self, step: int) -> tuple[int, int]:
+        """The part of a step, and which of its own steps it is. Raises IndexError: there is no such step."""
+        if not 0 <= step < len(self._part):
+            raise IndexError(f"step {step} of a span of {len(self._part)} steps")
+        return int(self._part[step]), int(self._nth[step])
+
+    def steps(self, count: int) -> list[int]:
+        """How many of the first `count` steps are each part's."""
+        return np.bincount(self._part[:count], minlength=len(self.parts)).tolist()
 
 
 class Deal:
     """The sequences of one span, dealt to the sources."""
 
-    def __init__(self, span: Span, index: int, sources: Sequence[str], key: np.ndarray) -> None:
-        """`index` is the span's place in the run, for messages. Raises RecipeError: impossible weights."""
-        _check(span, index, sources)
+    def __init__(self, span: Span, sources: Sequence[str], key: np.ndarray) -> None:
         total = math.fsum(span.weights.values())
         self.span, self._key = span, key
         self.weights = [round(span.weights.get(name, 0.0) / total * 2**48) for name in sources]
@@ -74,7 +112,8 @@ class Deal:
         return np.array(whole, np.int64)
 
 
-def _check(span: Span, index: int, sources: Sequence[str]) -> None:
+def check(span: Span, index: int, sources: Sequence[str]) -> None:
+    """Raise RecipeError if the numbers or weights are impossible; `index` is the span's place in the run."""
     where = f"stages.{index}.mixture"
     if min(span.batch_size, span.seq_len) < 1 or span.steps < 0:
         raise RecipeError(f"Stage {index} has no steps, sequences or tokens", where=f"stages.{index}")

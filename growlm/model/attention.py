@@ -17,9 +17,15 @@ GROUPED_ON_CUDA = (torch.bfloat16, torch.float16)
 """In which flash and cuDNN attention take grouped keys; in others torch would keep T x T scores."""
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0) -> Tensor:
-    """softmax(mult q k^T / sqrt(E), causal) v for q (B, H, T, E), k and v (B, K, T, E), H a multiple of K."""
+def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0, seen: Tensor | None = None) -> Tensor:
+    """softmax(mult q k^T / sqrt(E), causal) v for q (B, H, T, E), k and v (B, K, T, E), H a multiple of K.
+
+    `seen`, (B, 1, T, T) of bool, says which keys each query sees, in place of all before it.
+    """
     scale = mult * q.shape[-1] ** -0.5
+    if seen is not None:
+        gqa = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=gqa)
     if q.device.type == "cpu" and q.shape[2] <= EXPLICIT_MAX_T:
         return explicit_attention(q, k, v, scale)
     gqa = q.shape[1] != k.shape[1]
@@ -27,6 +33,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0) -> Tensor:
         group = q.shape[1] // k.shape[1]
         k, v, gqa = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1), False
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa)
+
+
+def within_documents(tokens: Tensor, end: int) -> Tensor:
+    """For `attention`: which keys each position of tokens (B, T) sees if documents, each of which ends with
+    the token `end`, are kept apart, (B, 1, T, T)."""
+    ends = tokens == end
+    document = ends.cumsum(1) - ends.long()  # the end belongs to the document that it ends
+    same = document[:, None, :, None] == document[:, None, None, :]
+    return same.tril_()
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:

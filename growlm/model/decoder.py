@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from growlm.errors import RecipeError
-from growlm.model.attention import attention
+from growlm.model.attention import attention, within_documents
 from growlm.model.gelu import linear_gelu
 from growlm.model.init import init_rows
+from growlm.model.loss import Learning, head_logits
 from growlm.model.masks import Masks, Ramp
 from growlm.model.parameters import Parameter, axis_sizes, family_of, parameter_table
 from growlm.model.positions import apply_rotary
@@ -123,7 +124,7 @@ class Attention(nn.Module):
             self.q_norm = Norm(table, f"{name}.q_norm", self.family.norm, eps)
             self.k_norm = Norm(table, f"{name}.k_norm", self.family.norm, eps)
 
-    def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
+    def forward(self, x: Tensor, masks: Masks | None, seen: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D); of a split model both are in the layout of the residual stream."""
         x = self.split.enter(x)
         B, T, _ = x.shape
@@ -131,7 +132,7 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(B, T, -1, self.config.head_dim)  # B T K E
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # B H T E, B K T E twice
         q, k = apply_rotary(q, k, self.config, self.family)
-        y = attention(q, k, v, self.config.attn_mult).transpose(1, 2).reshape(B, T, -1)  # B T H*E
+        y = attention(q, k, v, self.config.attn_mult, seen).transpose(1, 2).reshape(B, T, -1)  # B T H*E
         return self.o_proj(_scaled(y, None if masks is None else masks.q))
 
     def _queries_and_keys(self, x: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
@@ -185,10 +186,12 @@ class Block(nn.Module):
         self.mlp = Mlp(table, f"{name}.mlp", family.activation, split)
         self.parallel, self.mult = family.parallel, config.residual_mult
 
-    def forward(self, x: Tensor, masks: Masks | None, gate: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, masks: Masks | None, gate: Tensor | None, seen: Tensor | None = None
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D). Nothing here tells blocks apart: they share one compiled graph."""
         d_model, ffn = (None, None) if masks is None else (masks.d_model, masks.ffn)
-        y = self._add(x, self.attn(self.attn_norm(x, d_model), masks), gate)
+        y = self._add(x, self.attn(self.attn_norm(x, d_model), masks, seen), gate)
         return self._add(y, self.mlp(self.mlp_norm(x if self.parallel else y, d_model), ffn), gate)
 
     def _add(self, x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
@@ -229,6 +232,8 @@ class Decoder(nn.Module):
         self.lm_head = Affine(table, "lm_head") if self.last and not config.tied else None
         self.compute_dtype: torch.dtype | None = None
         self.masks: Masks | None = None
+        self.document_end: int | None = None
+        """The token that ends a document, where attention keeps documents apart."""
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> Decoder:
@@ -264,13 +269,22 @@ class Decoder(nn.Module):
             x = x + self.split.positions(self.position(tokens.shape[1]))
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
 
-    def forward(self, x: Tensor, trace: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, trace: list[Tensor] | None = None, documents: Tensor | None = None
+    ) -> Tensor:
         """Tokens (B, T), or the stream from the part before, to the final hidden states, or the stream for
-        the part behind, all in the layout of the stream, (B, T, D); `trace` collects it after each block."""
+        the part behind, all in the layout of the stream, (B, T, D); `trace` collects it after each block.
+
+        `documents` are the tokens (B, T) again where documents are kept apart (`document_end`).
+        """
+        seen = None
+        if documents is not None and self.document_end is not None:
+            seen = within_documents(documents, self.document_end)
         if self.first:
             x = self.embed(x)
         for layer in self.layers:
-            x = self.blocks[layer](x, self.masks, None if self.masks is None else self.masks.gate(layer))
+            gate = None if self.masks is None else self.masks.gate(layer)
+            x = self.blocks[layer](x, self.masks, gate, seen)
             if trace is not None:
                 trace.append(x)
         if not self.last:
@@ -279,17 +293,41 @@ class Decoder(nn.Module):
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross entropy in nats of targets (B, T) given tokens (B, T)."""
-        return self.head_loss(self(tokens), targets)
+        return self.head_loss(self(tokens, documents=tokens), targets)[0]
 
-    def head_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross entropy in nats of targets (B, T) given what `forward` makes of their tokens."""
+    def head_loss(
+        self, hidden: Tensor, targets: Tensor, learning: Learning | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Cross entropy in nats of targets (B, T) given what `forward` makes of their tokens.
+
+        The mean over all of them, each times its weight in `learning`, and that of each, (B*T), without
+        gradient and weight; 0 for those of weight 0, where those cost nothing.
+        """
+        flat, y = self.split.enter(hidden).flatten(0, 1), targets.flatten()  # B*T D
+        factors = None if learning is None else learning.weights.flatten()
+        if factors is None or learning is None or learning.classes is None:
+            return self._vocabulary_loss(flat, y, factors)
+        judged = ((y == learning.classes[0]) | (y == learning.classes[1])) & (factors > 0)
+        mean, losses = self._vocabulary_loss(flat, y, factors.masked_fill(judged, 0))
+        place = judged.nonzero().squeeze(1)
+        found = self._two_way_losses(flat[place], y[place], learning.classes)
+        losses = losses.index_copy(0, place, found.detach().to(losses.dtype))
+        return mean + (found @ factors[place].to(found.dtype)) / len(y), losses
+
+    def _vocabulary_loss(self, flat: Tensor, y: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor]:
         mult, bias = self.config.logit_mult, None if self.masks is None else self.masks.logit_bias
-        flat = self.split.enter(hidden).flatten(0, 1)  # B*T D
-        return self.split.cross_entropy(flat, self.head, targets.flatten(), mult=mult, bias=bias)
+        return self.split.cross_entropy(flat, self.head, y, mult=mult, bias=bias, factors=factors)
+
+    def _two_way_losses(self, flat: Tensor, y: Tensor, classes: tuple[int, int]) -> Tensor:
+        """Cross entropy (N) of y, each one of two classes, by their rows of the head: FreeLM's head, a
+        matrix (2, D) without bias (2305.01616)."""
+        ids = torch.tensor(classes, device=y.device)
+        logits = head_logits(flat, self.head[ids], self.config.logit_mult, None)
+        return F.cross_entropy(logits, (y == classes[1]).long(), reduction="none")
 
     def logits(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:
         """Logits (B, T, V) in fp32 or wider. For evaluation and sampling, not for training."""
-        return self.head_logits(self(tokens, trace))
+        return self.head_logits(self(tokens, trace, documents=tokens))
 
     def next_logits(self, tokens: Tensor) -> Tensor:
         """Logits (V) behind the last of tokens (1, T)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,28 +19,69 @@ CACHED_ELEMENTS = 1 << 18  # logits in fp32 at a time on a CPU: 1 MiB stays in i
 ChunkLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, mult: float = 1.0, bias: Tensor | None = None
-) -> Tensor:
-    """Mean negative log likelihood in nats, fp32 or wider.
+@dataclass(frozen=True)
+class Learning:
+    """What of a batch is learnt, and how much it counts."""
 
-    hidden (N, D) in the compute dtype, weight (V, D), targets (N); logits = mult * hidden weight^T +
-    bias (V). Gradients are formed chunk by chunk in the forward pass, where the logits exist.
+    weights: Tensor
+    """(B, T) fp32: factor on the loss of each target; its mean over all sequences of the step is 1."""
+    group: Tensor
+    """(B): objective of each sequence, counted from 0."""
+    classes: tuple[int, int] | None = None
+    """Targets that are told apart from one another only, not from the rest of the vocabulary."""
+
+    def rows(self, rows: slice | Tensor) -> Learning:
+        """Of some of the sequences."""
+        return replace(self, weights=self.weights[rows], group=self.group[rows])
+
+    def to(self, device: torch.device) -> Learning:
+        """The same on a device, without waiting for what it computes."""
+        weights, group = (t.to(device, non_blocking=True) for t in (self.weights, self.group))
+        return replace(self, weights=weights, group=group)
+
+
+def cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    mult: float = 1.0,
+    bias: Tensor | None = None,
+    factors: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mean negative log likelihood in nats, fp32 or wider, and that of each token, (N), without gradient.
+
+    hidden (N, D) in the compute dtype, weight (V, D), targets (N), factors (N) on each token's loss before
+    the mean over N; logits = mult * hidden weight^T + bias (V). Gradients are formed chunk by chunk in the
+    forward pass, where the logits exist.
     """
-    return chunked_loss(hidden, weight, targets, mult, partial(_losses_then_gradients, mult=mult, bias=bias))
+    chunk = partial(_losses_then_gradients, mult=mult, bias=bias)
+    return chunked_loss(hidden, weight, targets, mult, factors, chunk)
 
 
 def chunked_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, mult: float, losses_then_gradients: ChunkLoss
-) -> Tensor:
-    """The mean over N tokens of a loss of the logits hidden weight^T; arguments as of `cross_entropy`.
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    mult: float,
+    factors: Tensor | None,
+    losses_then_gradients: ChunkLoss,
+) -> tuple[Tensor, Tensor]:
+    """The mean over N tokens of factors times a loss of the logits hidden weight^T, and each token's loss;
+    arguments as of `cross_entropy`. On a CPU tokens with factor 0 cost nothing; their loss is given as 0.
 
-    `losses_then_gradients` gives the summed loss of a chunk of logits, (rows, V), and its targets,
+    `losses_then_gradients` gives the losses (rows) of a chunk of logits, (rows, V), and its targets,
     (rows, 1), and leaves in the logits their gradients divided by `mult`.
     """
     if not torch.is_grad_enabled():  # inside the function autograd would still ask for them
         hidden, weight = hidden.detach(), weight.detach()
-    return _ChunkedLoss.apply(hidden, weight, targets, mult, losses_then_gradients)  # type: ignore[return-value]
+    N = hidden.shape[0]
+    kept = None
+    if factors is not None and not hidden.is_cuda:  # a GPU would have to wait for their number
+        kept = factors.nonzero().squeeze(1)
+        hidden, targets, factors = hidden[kept], targets[kept], factors[kept]
+    mean, losses = _ChunkedLoss.apply(hidden, weight, targets, mult, factors, N, losses_then_gradients)  # type: ignore[misc]
+    return mean, losses if kept is None else losses.new_zeros(N).index_copy_(0, kept, losses)
 
 
 def head_logits(hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
@@ -75,46 +117,55 @@ class _ChunkedLoss(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         mult: float,
+        factors: Tensor | None,
+        N: int,
         losses_then_gradients: ChunkLoss,
-    ) -> Tensor:
-        N, V = hidden.shape[0], weight.shape[0]
+    ) -> tuple[Tensor, Tensor]:
         needs_grad = any(ctx.needs_input_grad[:2])
         head = weight.to(hidden.dtype)
-        total = torch.zeros((), dtype=_wide(hidden.dtype), device=hidden.device)
+        losses = torch.zeros(len(hidden), dtype=_wide(hidden.dtype), device=hidden.device)
+        total = losses.new_zeros(())
         grad_hidden = torch.empty_like(hidden) if needs_grad else None
         grad_weight = torch.zeros_like(weight) if needs_grad else None
-        rows = chunk_rows(V, hidden.device)
-        for start in range(0, N, rows):
-            h, y = hidden[start : start + rows], targets[start : start + rows, None]
+        rows = chunk_rows(weight.shape[0], hidden.device)
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            h, y = hidden[part], targets[part, None]
             logits = h @ head.T  # rows V
-            total += losses_then_gradients(logits, y)
+            losses[part] = losses_then_gradients(logits, y)
+            if factors is None:
+                total += losses[part].sum()
+            else:
+                total += losses[part] @ factors[part].to(losses.dtype)
+                logits *= factors[part, None]
             if grad_hidden is not None and grad_weight is not None:
-                torch.mm(logits, head, out=grad_hidden[start : start + rows])
+                torch.mm(logits, head, out=grad_hidden[part])
                 grad_weight += logits.T @ h
         if grad_hidden is not None and grad_weight is not None:
             ctx.save_for_backward(grad_hidden, grad_weight)
             ctx.scale = mult / N
-        return total / N
+        ctx.mark_non_differentiable(losses)
+        return total / N, losses
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grad_outputs[0] * ctx.scale
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale, None, None, None
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale, None, None, None, None, None
 
 
 def _losses_then_gradients(logits: Tensor, targets: Tensor, mult: float, bias: Tensor | None) -> Tensor:
-    """The summed loss of `logits` (N, V), which become their own gradients, softmax minus one-hot.
+    """The losses (N) of `logits` (N, V), which become their own gradients, softmax minus one-hot.
 
     A few rows at a time, so that on a CPU the wide copy of them never leaves the cache.
     """
     N, V = logits.shape
     rows = N if logits.is_cuda else max(1, CACHED_ELEMENTS // V)
-    total = torch.zeros((), dtype=_wide(logits.dtype), device=logits.device)
+    losses = []
     for part, y in zip(logits.split(rows), targets.split(rows), strict=True):
         wide = widened(part, mult, bias)
         p = torch.softmax(wide, dim=-1)
         log_sum = wide.amax(1) - p.amax(1).log()  # the largest p is at least 1/V: nothing underflows
-        total += (log_sum - wide.gather(1, y).squeeze(1)).sum()
+        losses.append(log_sum - wide.gather(1, y).squeeze(1))
         part.copy_(p.scatter_add_(1, y, torch.full_like(y, -1, dtype=p.dtype)))
-    return total
+    return torch.cat(losses)

@@ -34,10 +34,20 @@ class Split:
         return table
 
     def cross_entropy(
-        self, hidden: Tensor, weight: Tensor, targets: Tensor, *, mult: float, bias: Tensor | None
-    ) -> Tensor:
-        """Mean loss of targets (N) from hidden (N, D) and a head (V / size, D); `bias` is split likewise."""
-        return cross_entropy(hidden, weight, targets, mult=mult, bias=bias)
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        *,
+        mult: float,
+        bias: Tensor | None,
+        factors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss of targets (N) from hidden (N, D) and a head (V / size, D), and each token's, (N).
+
+        `bias` is split as the head is; `factors` (N) are on each token's loss.
+        """
+        return cross_entropy(hidden, weight, targets, mult=mult, bias=bias, factors=factors)
 
     def logits(self, hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
         """Logits (..., V) of the whole vocabulary."""

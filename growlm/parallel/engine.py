@@ -16,7 +16,7 @@ the same code, and no communication.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from growlm.model.decoder import Decoder
+from growlm.model.loss import Learning
 from growlm.model.masks import Ramp
 from growlm.model.parameters import parameter_table
 from growlm.model.split import WHOLE, Split
@@ -34,6 +35,7 @@ from growlm.parallel.tensor import TensorParallel
 from growlm.parallel.tree import TreeSum, sum_over_ranks
 from growlm.plan.layout import Layout, is_owner, pieces_of
 from growlm.plan.pieces import Piece
+from growlm.recipe.objectives import OBJECTIVES
 from growlm.recipe.shape import ModelConfig
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class Engine:
         """`micro_batches`: of one step, on this rank. Every rank must call this at the same time."""
         self.config, self.layout, self.device = config, layout, device
         self.micro_batches, self.deterministic = micro_batches, deterministic
+        self.group_losses = torch.zeros(len(OBJECTIVES), dtype=torch.float64)
+        """Of the last batch with `Learning`, by group: summed loss of what was learnt, over all ranks."""
         self.mesh = Mesh.of(layout, rank, "cuda" if device.type == "cuda" else "cpu")
         self.split = _split(self.mesh)
         self.parts = [self._build(layers, dtype) for layers in layout.parts(config, self.mesh.place.pp)]
@@ -96,25 +100,35 @@ class Engine:
         for part in self.parts:
             part.set_mask(ramp, value)
 
-    def forward_backward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the mean loss over the batch, of which (B, T) is this rank's share, by micro-batches.
+    def keep_documents_apart(self, end: int | None) -> None:
+        """Let attention see its own document only; `end` is the token that ends one. None: all before it."""
+        for part in self.parts:
+            part.document_end = end
+
+    def forward_backward(
+        self, tokens: Tensor, targets: Tensor, learning: Learning | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the mean loss over the batch, of which (B, T) is this rank's share, by micro-batches;
+        each target's loss times its weight in `learning`.
 
         Returns the loss and the norm of the gradient over all ranks, fp64 scalars; nothing waits for them.
         """
+        self.group_losses = torch.zeros(len(OBJECTIVES), dtype=torch.float64, device=self.device)
         if self.deterministic:
-            share = self._in_a_tree(tokens, targets)
+            share = self._in_a_tree(tokens, targets, learning)
         elif self.pipeline:
-            share = self.pipeline.forward_backward(tokens, targets) / self.layout.dp
+            share = self.pipeline.forward_backward(tokens, targets, learning, self._count) / self.layout.dp
         else:
-            share = self._in_sequence(tokens, targets) / self.layout.dp
+            share = self._in_sequence(tokens, targets, learning) / self.layout.dp
         self._share_gradients()
         if self.split.rank != 0:
             share = torch.zeros_like(share)
-        squares = self._squares()
-        both = torch.stack((share.double(), squares))
+            self.group_losses.zero_()
+        found = torch.cat((torch.stack((share.double(), self._squares())), self.group_losses))
         if self.layout.world > 1:
-            dist.all_reduce(both)
-        return both[0], both[1].sqrt()
+            dist.all_reduce(found)
+        self.group_losses = found[2:]
+        return found[0], found[1].sqrt()
 
     @property
     def grads(self) -> dict[str, Tensor]:
@@ -135,20 +149,27 @@ class Engine:
             parameter.grad = None
 
     @torch.no_grad()
-    def validate(self, tokens: Tensor, targets: Tensor, rows: int) -> float:
-        """Mean loss of (B, T), computed `rows` sequences at a time, spread over data-parallel ranks."""
+    def token_losses(self, tokens: Tensor, targets: Tensor, rows: int) -> Tensor:
+        """Loss of each target (N, T), fp64, the same on all ranks; computed `rows` sequences at a time,
+        spread over data-parallel ranks."""
         batches = list(zip(tokens.split(rows), targets.split(rows), strict=True))
         dp, rank = self.layout.dp, self.mesh.dp_rank
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        found = torch.zeros(targets.shape, dtype=torch.float64, device=self.device)
         for start in range(0, len(batches), dp):  # ranks without a batch of their own repeat the first
-            x, y = batches[start + rank] if start + rank < len(batches) else batches[0]
-            loss = self._forward(x, lambda part, hidden, y=y: part.head_loss(hidden, y)[None])
-            total += loss[0].double() * (len(x) if start + rank < len(batches) else 0)
+            mine = start + rank
+            x, y = batches[mine] if mine < len(batches) else batches[0]
+            losses = self._forward(x, lambda part, hidden, y=y: part.head_loss(hidden, y)[1])
+            if mine < len(batches):
+                found[mine * rows : mine * rows + len(x)] = losses.view(x.shape)
         self._release()
         if dp > 1:
-            dist.all_reduce(total)
-            total /= self.layout.tp * self.layout.pp
-        return total.item() / len(tokens)
+            dist.all_reduce(found)
+            found /= self.layout.tp * self.layout.pp
+        return found
+
+    def validate(self, tokens: Tensor, targets: Tensor, rows: int) -> float:
+        """Mean loss of targets (N, T), computed as `token_losses`."""
+        return self.token_losses(tokens, targets, rows).mean().item()
 
     @torch.no_grad()
     def next_logits(self, tokens: Tensor) -> Tensor:
@@ -201,28 +222,47 @@ class Engine:
         with as_written(self.layout):
             if self.pipeline:
                 return self.pipeline.relay(tokens, finish)
-            return finish(self.model, self.model(tokens))
+            return finish(self.model, self.model(tokens, documents=tokens))
 
-    def _in_sequence(self, tokens: Tensor, targets: Tensor) -> Tensor:
+    def _count(self, losses: Tensor, learning: Learning) -> None:
+        """Add the losses (B*T) of what is learnt to those of their objectives."""
+        learnt = losses.view(learning.weights.shape) * (learning.weights > 0)
+        self.group_losses.index_add_(0, learning.group, learnt.double().sum(1))
+
+    def _loss(self, tokens: Tensor, targets: Tensor, learning: Learning | None) -> Tensor:
+        """The mean loss of a micro-batch."""
+        loss, losses = self.model.head_loss(self.model(tokens, documents=tokens), targets, learning)
+        if learning is not None:
+            self._count(losses, learning)
+        return loss
+
+    def _micro_batches(
+        self, tokens: Tensor, targets: Tensor, learning: Learning | None
+    ) -> Iterator[tuple[Tensor, Tensor, Learning | None]]:
+        size = len(tokens) // self.micro_batches
+        for i in range(self.micro_batches):
+            rows = slice(i * size, (i + 1) * size)
+            yield tokens[rows], targets[rows], None if learning is None else learning.rows(rows)
+
+    def _in_sequence(self, tokens: Tensor, targets: Tensor, learning: Learning | None) -> Tensor:
         """One micro-batch after the other; autograd adds their gradients up."""
         part, pieces = self.model, self.micro_batches
         total = torch.zeros((), device=self.device)
-        batches = zip(tokens.chunk(pieces), targets.chunk(pieces), strict=True)
-        for i, (x, y) in enumerate(batches):
+        for i, micro in enumerate(self._micro_batches(tokens, targets, learning)):
             if self._sharded:
                 from growlm.parallel.sharding import before_backward
 
                 before_backward(part, self.layout, last=i + 1 == pieces)
-            loss = part.loss(x, y) / pieces
+            loss = self._loss(*micro) / pieces
             loss.backward()
             total += loss.detach()
         return total
 
-    def _in_a_tree(self, tokens: Tensor, targets: Tensor) -> Tensor:
+    def _in_a_tree(self, tokens: Tensor, targets: Tensor, learning: Learning | None) -> Tensor:
         """Each micro-batch by itself, summed with those of the other ranks and the ones before in a tree."""
-        leaves, part, dp = TreeSum(), self.model, self.layout.dp
-        for x, y in zip(tokens.chunk(self.micro_batches), targets.chunk(self.micro_batches), strict=True):
-            loss = part.loss(x, y)
+        leaves, dp = TreeSum(), self.layout.dp
+        for micro in self._micro_batches(tokens, targets, learning):
+            loss = self._loss(*micro)
             loss.backward()
             flat = torch.cat([loss.detach().reshape(1), *(g.reshape(-1) for g in self.grads.values())])
             self.zero_grad()

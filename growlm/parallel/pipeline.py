@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleInterleaved1F1B
 
 from growlm.model.decoder import Decoder
+from growlm.model.loss import Learning
 from growlm.parallel.mesh import Mesh
 
 
@@ -25,14 +26,28 @@ class Pipeline:
         self.parts, self.mesh, self.micro_batches = parts, mesh, micro_batches
         self.pp, self.total = mesh.layout.pp, mesh.layout.pp * mesh.layout.interleave
         self._schedule: Any = None
+        self._learnt: Any = None  # of the batch that is under way
 
-    def forward_backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Gradients of the mean loss over the micro-batches of (B, T); the loss at the last part, else 0."""
+    def forward_backward(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        learning: Learning | None,
+        count: Callable[[Tensor, Learning], None],
+    ) -> Tensor:
+        """Gradients of the mean loss over the micro-batches of (B, T); the loss at the last part, else 0.
+
+        `count` is told the losses of the tokens of each micro-batch, at the last part.
+        """
         if self._schedule is None:
             self._schedule = self._make(tokens)
+        self._learnt = targets, learning, count
         losses: list[Tensor] = []
         inputs = (tokens,) if self.parts[0].first else ()
-        kwargs = {"target": targets, "losses": losses} if self.parts[-1].last else {}
+        rows = torch.arange(len(tokens), device=tokens.device)
+        kwargs: dict[str, Any] = {"target": rows, "losses": losses} if self.parts[-1].last else {}
+        if self.parts[0].document_end is not None:
+            kwargs["documents"] = tokens
         self._schedule.step(*inputs, **kwargs, return_outputs=False)
         return torch.stack(losses).sum() if losses else torch.zeros((), device=tokens.device)
 
@@ -45,7 +60,7 @@ class Pipeline:
         for k, part in enumerate(self.parts):
             index = k * self.pp + self.mesh.place.pp
             x = tokens if part.first else self._receive(part, tokens.shape, index)
-            out = part(x)
+            out = part(x, documents=tokens)
             if not part.last:
                 dist.send(out.contiguous(), self._peer(index + 1), group=self.mesh.group("pp"))
         last = self.parts[-1]
@@ -84,8 +99,13 @@ class Pipeline:
         micro = tokens[: len(tokens) // self.micro_batches]
         stages = [self._stage(k, part, micro) for k, part in enumerate(self.parts)]
 
-        def loss(hidden: Tensor, targets: Tensor) -> Tensor:
-            return self.parts[-1].head_loss(hidden, targets) / self.micro_batches
+        def loss(hidden: Tensor, rows: Tensor) -> Tensor:
+            targets, learning, count = self._learnt
+            learning = None if learning is None else learning.rows(rows)
+            mean, losses = self.parts[-1].head_loss(hidden, targets[rows], learning)
+            if learning is not None:
+                count(losses, learning)
+            return mean / self.micro_batches
 
         if len(stages) == 1:
             return Schedule1F1B(stages[0], self.micro_batches, loss, scale_grads=False)

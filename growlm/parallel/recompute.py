@@ -40,23 +40,28 @@ def recompute(part: Decoder, layout: Layout) -> None:
 class FullyRecomputed(Block):
     """A block that keeps its input alone."""
 
-    def forward(self, x: Tensor, masks: Masks | None, gate: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, masks: Masks | None, gate: Tensor | None, seen: Tensor | None = None
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         return checkpoint(  # type: ignore[no-any-return]
-            super().forward, x, masks, gate, use_reentrant=False, preserve_rng_state=False
+            super().forward, x, masks, gate, seen, use_reentrant=False, preserve_rng_state=False
         )
 
 
 class SelectivelyRecomputed(Block):
     """A block that keeps its input and what `is_kept`."""
 
-    def forward(self, x: Tensor, masks: Masks | None, gate: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, masks: Masks | None, gate: Tensor | None, seen: Tensor | None = None
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         return checkpoint(  # type: ignore[no-any-return]
             super().forward,
             x,
             masks,
             gate,
+            seen,
             use_reentrant=False,
             preserve_rng_state=False,
             context_fn=_selective,

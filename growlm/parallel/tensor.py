@@ -57,10 +57,17 @@ class TensorParallel(Split):
         return table.chunk(self.size)[self.rank] if self.sequence_parallel else table
 
     def cross_entropy(
-        self, hidden: Tensor, weight: Tensor, targets: Tensor, *, mult: float, bias: Tensor | None
-    ) -> Tensor:
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        *,
+        mult: float,
+        bias: Tensor | None,
+        factors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The loss of a vocabulary in parts; the gradient of `hidden` is this rank's share of it."""
-        return vocabulary_cross_entropy(hidden, weight, targets, mult, bias, self.group)
+        return vocabulary_cross_entropy(hidden, weight, targets, mult, bias, factors, self.group)
 
     def logits(self, hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
         """(..., D) -> (..., V), gathered."""

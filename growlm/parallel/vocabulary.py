@@ -20,22 +20,23 @@ def vocabulary_cross_entropy(
     targets: Tensor,
     mult: float,
     bias: Tensor | None,
+    factors: Tensor | None,
     group: dist.ProcessGroup,
-) -> Tensor:
-    """Mean negative log likelihood in nats, the same on every rank of `group`.
+) -> tuple[Tensor, Tensor]:
+    """`cross_entropy` in nats, the same on every rank of `group`: the mean, and each token's loss (N).
 
     hidden (N, D) whole, weight (V / size, D) and bias (V / size) this rank's, targets (N) ids of the whole
     vocabulary. Backward gives this rank's share of the gradient of `hidden`.
     """
     local = targets - group.rank() * weight.shape[0]
     chunk = partial(_losses_then_gradients, mult=mult, bias=bias, group=group)
-    return chunked_loss(hidden, weight, local, mult, chunk)
+    return chunked_loss(hidden, weight, local, mult, factors, chunk)
 
 
 def _losses_then_gradients(
     logits: Tensor, targets: Tensor, mult: float, bias: Tensor | None, group: dist.ProcessGroup
 ) -> Tensor:
-    """The summed loss of `logits` (N, V / size), which become their own gradients, softmax minus one-hot.
+    """The losses (N) of `logits` (N, V / size), which become their own gradients, softmax minus one-hot.
 
     `targets` (N, 1) count from this rank's first id; those outside its range are other ranks'.
     """
@@ -50,4 +51,4 @@ def _losses_then_gradients(
     dist.all_reduce(sums, group=group)
     p.div_(sums[:, :1])
     logits.copy_(p.scatter_add_(1, place, here.to(p.dtype).neg_()))
-    return (sums[:, 0].log() - sums[:, 1]).sum()
+    return sums[:, 0].log() - sums[:, 1]

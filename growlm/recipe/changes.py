@@ -24,6 +24,9 @@ RUN: tuple[tuple[str, Class], ...] = (
     ("init", "free"),  # what lies there is compared on its own
     ("model.*", "forbidden"),
     ("data.path", "free"),  # the data's fingerprint is compared on its own
+    ("data.document_mask", "flag"),
+    ("data.exhausted", "free"),
+    ("objectives.*", "flag"),
     ("data.mixture*", "free"),  # compared stage by stage, as each of them draws it
     ("optim.name", "forbidden"),
     ("optim.*", "flag"),
@@ -48,6 +51,7 @@ STAGE: tuple[tuple[str, tuple[Class, Class, Class]], ...] = (
     ("batch_size", ("forbidden", "forbidden", "flag")),
     ("micro_batch_size", ("free", "flag", "free")),
     ("seq_len", ("forbidden", "forbidden", "flag")),
+    ("objectives", ("forbidden", "forbidden", "free")),
     ("mixture*", ("forbidden", "forbidden", "free")),
     ("layout.*", ("free", "free", "free")),
     ("*", ("forbidden", "forbidden", "flag")),  # shape and growth

@@ -68,5 +68,5 @@ def _kind(annotation: Any) -> str:
     if origin is list:
         return "a list" if args[0] not in _KINDS else f"a list, each {_KINDS[args[0]]}"
     if origin is dict:
-        return f"a table, each value {_KINDS[args[1]]}"
+        return f"a table, each value {_kind(args[1])}"
     return _KINDS.get(annotation, "a table")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from growlm.recipe.objectives import ObjectivesTable
 from growlm.recipe.operators import NOISY, RESETS, Depth, Width
 from growlm.recipe.running import (
     BudgetTable,
@@ -185,6 +186,10 @@ class StageTable(Table):
         description="At the stage's start: go on along the schedule, warm up again to it, or restart it.",
     )
     mixture: dict[str, float] | None = Field(None, description="Overrides `data.mixture` from here on.")
+    objectives: Literal["unified", "alternating"] = Field(
+        "unified",
+        description="Whether a step mixes the sources of all objectives, or they take turns, step by step.",
+    )
     growth: GrowthTable | None = Field(None, description="Growth into this stage; unset means defaults.")
     layout: Annotated[
         LayoutTable, BeforeValidator(_no_choices, json_schema_input_type=LayoutTable | Literal["auto"])
@@ -210,6 +215,14 @@ class DataTable(Table):
     path: str = Field(description="Folder written by `growlm data prepare`.")
     mixture: dict[str, float] = Field(
         min_length=1, description="Weight of each source; they need not sum to 1."
+    )
+    document_mask: bool = Field(
+        False, description="Keep the documents of a sequence apart: attention sees only its own."
+    )
+    exhausted: Literal["repeat", "stop"] = Field(
+        "repeat",
+        description="A source that has less text than the run draws: go round it, with its epochs on record, "
+        "or refuse to start.",
     )
 
 
@@ -260,6 +273,7 @@ class Recipe(Table):
     )
     model: ModelTable
     data: DataTable
+    objectives: ObjectivesTable = ObjectivesTable()  # pyright: ignore[reportCallIssue]
     optim: OptimTable
     schedule: ScheduleTable = ScheduleTable()  # pyright: ignore[reportCallIssue]
     guard: GuardTable = GuardTable()  # pyright: ignore[reportCallIssue]

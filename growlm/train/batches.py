@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from growlm.data.mixture import Mixture
-
-Batch = tuple[np.ndarray, np.ndarray]
-"""Tokens and targets, each (B, T)."""
+from growlm.data.mixture import Batch, Mixture
 
 
 class Batches:

@@ -118,7 +118,7 @@ def _continuing(config: ModelConfig, folder: Path, out: Path) -> Recipe:
         name=name,
         init=str(out),
         model=ModelTable(**fields),
-        data=DataTable(path="data", mixture={"text": 1.0}),
+        data=DataTable(path="data", mixture={"text": 1.0}),  # pyright: ignore[reportCallIssue]
         optim=OptimTable(lr=1e-4),  # pyright: ignore[reportCallIssue]
         stages=[stage],
     )  # pyright: ignore[reportCallIssue]

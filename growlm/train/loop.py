@@ -11,6 +11,7 @@ nothing waits for the device: a step is judged there, and read back while the ne
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from growlm.data.mixture import Batch
 from growlm.errors import DataError, DiskError, GrowLMError, LimitReached, Preempted
+from growlm.model.loss import Learning
 from growlm.plan.flops import flops_per_token
 from growlm.testing.faults import fault_point
 from growlm.train.forecast import forecast_stage
@@ -30,7 +33,9 @@ from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import Session
 from growlm.train.state import TrainState
 from growlm.train.tally import Taken, Tally
-from growlm.train.validate import generate, validation_batch
+from growlm.train.validate import generate, held_out, held_out_accuracy, held_out_loss
+
+ANY = (math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ def train_stage(session: Session, state: TrainState) -> None:
 def _train_steps(session: Session, state: TrainState) -> None:
     p, stage = state.progress, session.recipe.stages[state.progress.stage]
     more = p.stage + 1 < len(session.recipe.stages)
+    apart = session.recipe.data.document_mask
+    state.engine.keep_documents_apart(session.tokenizer.eos_id if apart else None)
     tally = Tally(session, state)
     turn = _agree(session, state, tally)  # the first batch is there, on all ranks
     if turn.stop:
@@ -97,14 +104,17 @@ def step(session: Session, state: TrainState, tally: Tally, started: float) -> N
     state.engine.set_mask(ramp, mask)
     lr = learning_rate(recipe, p.stage, p.stage_step)
     rows = state.engine.sequences(stage.batch_size)
-    x, y = session.batches.take(p.stage, p.stage_step, rows)
-    loss, norm = state.engine.forward_backward(_to(x, session.device), _to(y, session.device))
+    batch = session.batches.take(p.stage, p.stage_step, rows)
+    x, y = _to(batch.tokens, session.device), _to(batch.targets, session.device)
+    loss, norm = state.engine.forward_backward(x, y, _learning(session, batch))
     tally.settle()  # the step before: this one's limits and update number follow from it
-    skip = decide(loss, norm, state.guard.limits(p.stage_step))
+    alternating = stage.objectives == "alternating"  # each turn has losses and gradients of its own size
+    skip = decide(loss, norm, ANY if alternating else state.guard.limits(p.stage_step))
     state.engine.scale_grads((recipe.optim.grad_clip / (norm + 1e-6)).clamp(max=1.0).float())
     state.optimizer.step(state.engine.grads, lr, p.updates + 1, _rewarm(session, state), skip)
     state.engine.zero_grad()
-    taken = Taken(torch.stack((loss, norm, skip.double())), p.stage_step, lr, mask, started)
+    values = torch.cat((torch.stack((loss, norm, skip.double())), state.engine.group_losses))
+    taken = Taken(values, p.stage_step, lr, mask, started)
     p.step, p.stage_step = p.step + 1, p.stage_step + 1
     p.tokens += stage.tokens_per_step
     p.flops += stage.tokens_per_step * flops_per_token(state.config, stage.seq_len)
@@ -118,11 +128,19 @@ def evaluate(session: Session, state: TrainState) -> None:
     at: dict[str, Any] = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
     engine.set_mask(state.ramp, state.mask)
     with session.world.together():
-        read = partial(validation_batch, session.dataset, seq_len=stage.seq_len, tokens=settings.tokens)
-        batches = {s: read(s, device=engine.device) for s in sorted(session.recipe.mixture_of(p.stage))}
-    losses = {s: engine.validate(x, y, engine.layout.micro_batch) for s, (x, y) in batches.items()}
-    session.recorder.append("valid", **at, losses=losses)
+        read = partial(held_out, session.dataset, seq_len=stage.seq_len, tokens=settings.tokens)
+        held = {s: read(s, device=engine.device) for s in sorted(session.recipe.mixture_of(p.stage))}
+    losses = {source: held_out_loss(engine, one) for source, one in held.items()}
+    signals = session.dataset.manifest.tokenizer.signal_ids
+    accuracy = {
+        source: held_out_accuracy(engine, one, signals)
+        for source, one in held.items()
+        if signals and session.dataset.kind(source) == "signals"
+    }
+    epochs = session.mixture.epochs(p.stage, p.stage_step)
+    session.recorder.append("valid", **at, losses=losses, accuracy=accuracy, epochs=epochs)
     shown = "  ".join(f"{source} {loss:.4f}" for source, loss in losses.items())
+    shown += "".join(f"  {source} {share:.1%} right" for source, share in accuracy.items())
     session.console.say(f"validation at step {p.step}: {shown}")
     for prompt in settings.prompts if settings.sample_tokens else []:
         text = generate(
@@ -268,6 +286,17 @@ def _why_stop(session: Session, state: TrainState, stop: bool, limit: bool) -> G
         )
         return session.world.common(error)
     return None
+
+
+def _learning(session: Session, batch: Batch) -> Learning | None:
+    """What of a batch is learnt; None if all of it is, alike."""
+    if batch.weights is None:
+        return None
+    classes = session.dataset.manifest.tokenizer.signal_ids
+    if session.recipe.objectives.head == "tokens":
+        classes = None
+    learning = Learning(torch.from_numpy(batch.weights), torch.from_numpy(batch.objective), classes)
+    return learning if session.device.type == "cpu" else learning.to(session.device)
 
 
 def _to(ids: np.ndarray, device: torch.device) -> Tensor:

@@ -20,6 +20,7 @@ from growlm.convert.fuse import FusedFolder, Parent
 from growlm.convert.grow import grow_folder
 from growlm.convert.shards import check_new
 from growlm.data.dataset import TokenDataset
+from growlm.data.manifest import MARK
 from growlm.data.progress import QUIET, Progress
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import CheckpointError
@@ -209,10 +210,10 @@ def _texts(
 
 def _training(dataset: TokenDataset, length: int, rng: np.random.Generator) -> Iterator[Batch]:
     """Batches from random places of the training text, a source in turn."""
-    for source in cycle(dataset.sources):
+    for source in cycle([s for s in dataset.sources if dataset.kind(s) == "text"] or dataset.sources):
         starts = rng.integers(0, max(1, dataset.tokens(source, "train") - length), 2 * SEQUENCES)
         rows = [dataset.read(source, "train", int(start), length + 1) for start in starts]
-        yield _batch(np.stack(rows))
+        yield _batch(np.stack(rows) & np.uint32(MARK - 1))
 
 
 def _batch(ids: NDArray[Any]) -> Batch:

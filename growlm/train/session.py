@@ -140,13 +140,29 @@ def open_data(recipe: Recipe) -> Data:
             fix=f"write vocab_size = {-(-dataset.vocab_size // 64) * 64}",
         )
     spans = [
-        Span(s.steps, s.batch_size, s.seq_len, recipe.mixture_of(i)) for i, s in enumerate(recipe.stages)
+        Span(s.steps, s.batch_size, s.seq_len, recipe.mixture_of(i), s.objectives == "alternating")
+        for i, s in enumerate(recipe.stages)
     ]
-    mixture = Mixture(dataset, spans, recipe.seed)
+    mixture = Mixture(dataset, spans, recipe.seed, recipe.objectives)
     for span in spans:
         for source in span.weights:
             dataset.validation(source, span.seq_len, span.seq_len)
+    if recipe.data.exhausted == "stop":
+        _refuse_to_run_out(recipe, mixture)
     return dataset, mixture, Tokenizer.load(dataset.tokenizer_path)
+
+
+def _refuse_to_run_out(recipe: Recipe, mixture: Mixture) -> None:
+    """Raise RecipeError if a stage draws more of a source than there is."""
+    for index, stage in enumerate(recipe.stages):
+        for source, epochs in mixture.epochs(index, stage.steps).items():
+            if epochs > 1:
+                raise RecipeError(
+                    f"source {source!r} runs out in stage {stage.name}",
+                    where="data.exhausted",
+                    why=f"by its end the run draws {epochs:.2f} times what there is",
+                    fix='add text, lower its weight, train fewer tokens, or write exhausted = "repeat"',
+                )
 
 
 def peak_tflops(recipe: Recipe, device: torch.device) -> float:

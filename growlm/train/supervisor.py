@@ -35,7 +35,7 @@ from growlm.train.session import Data, Session, open_data, peak_tflops
 from growlm.train.signals import StopRequest
 from growlm.train.start import start
 from growlm.train.state import Progress, TrainState, layout_of
-from growlm.train.validate import validation_batch
+from growlm.train.validate import held_out
 from growlm.train.verify import latest_valid
 
 CERTIFICATE_SEQUENCES = 4
@@ -275,12 +275,13 @@ def _certificate_batch(session: Session, stage: int) -> Batch:
     length = session.recipe.stages[stage].seq_len
     sources = sorted(session.recipe.mixture_of(stage))
     wanted = CERTIFICATE_SEQUENCES * length
-    pairs = [validation_batch(session.dataset, s, length, wanted, torch.device("cpu")) for s in sources]
-    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+    found = [held_out(session.dataset, s, length, wanted, torch.device("cpu")) for s in sources]
+    return torch.cat([one.tokens for one in found]), torch.cat([one.targets for one in found])
 
 
 def _training_batches(session: Session, stage: int) -> Iterator[Batch]:
     """The batches of a stage in order, for a growth that learns; the stage will see them again."""
     for step in range(session.recipe.stages[stage].steps):
-        x, y = (torch.from_numpy(a).to(session.device) for a in session.mixture.batch(stage, step))
+        batch = session.mixture.batch(stage, step)
+        x, y = (torch.from_numpy(a).to(session.device) for a in (batch.tokens, batch.targets))
         yield x, y

@@ -17,6 +17,7 @@ from torch import Tensor
 from growlm.errors import Diverged
 from growlm.plan.flops import flops_per_token
 from growlm.plan.progress import planned_mfus, remaining_seconds
+from growlm.recipe.objectives import OBJECTIVES
 from growlm.train.console import status_line
 from growlm.train.session import Session, memory_bytes
 from growlm.train.state import TrainState
@@ -24,7 +25,10 @@ from growlm.train.state import TrainState
 
 @dataclass(frozen=True)
 class Taken:
-    """A step that the device was told to do. `values`: loss, gradient norm, 1 if it is skipped; fp64."""
+    """A step that the device was told to do.
+
+    `values`, fp64: loss, gradient norm, 1 if it is skipped, and the summed loss of each objective.
+    """
 
     values: Tensor
     stage_step: int
@@ -67,14 +71,27 @@ class Tally:
         self._open = None
         if arrived is not None:
             arrived.synchronize()
-        loss, grad_norm, skipped = values.tolist()
+        loss, grad_norm, skipped, *sums = values.tolist()
         state = self._state
         reason = state.guard.take(loss, grad_norm, bool(skipped), taken.stage_step)
         state.progress.updates += reason is None
         state.progress.skipped += reason is not None
         now = time.perf_counter()
         seconds, self._settled = now - max(taken.started, self._settled), now
+        where |= self._objectives(taken, loss, sums)
         self._record(taken, where, loss, grad_norm, reason, seconds)
+
+    def _objectives(self, taken: Taken, loss: float, sums: list[float]) -> dict[str, Any]:
+        """Loss and tokens so far of each objective, where a run has others than language."""
+        mixture, stage = self._session.mixture, self._state.progress.stage
+        drawn = mixture.drawn(stage, taken.stage_step + 1)
+        if set(drawn) == {"language"}:
+            return {}
+        counts = mixture.learnt_tokens(stage, taken.stage_step)
+        means = {o: total / counts[o] for o, total in zip(OBJECTIVES, sums, strict=True) if counts.get(o)}
+        if mixture.plain(stage):
+            means = {"language": loss}
+        return {"objectives": {o: {"loss": means.get(o), "tokens": n} for o, n in drawn.items()}}
 
     def _record(
         self,

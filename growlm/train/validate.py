@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from growlm.data.dataset import TokenDataset
 from growlm.data.tokenizer import Tokenizer
+from growlm.parallel.engine import Engine
 
 
 class NextToken(Protocol):
@@ -28,12 +29,35 @@ class NextToken(Protocol):
         ...
 
 
-def validation_batch(
-    dataset: TokenDataset, source: str, seq_len: int, tokens: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Tokens and targets (N, T) of a source's validation split."""
-    x, y = dataset.validation(source, seq_len, tokens)
-    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+class HeldOut(NamedTuple):
+    """Some sequences of a source's validation split, (N, T) each."""
+
+    tokens: Tensor
+    targets: Tensor
+    learnt: Tensor
+    """bool: the targets that its own objective learns, of examples; of running text all."""
+
+
+def held_out(dataset: TokenDataset, source: str, seq_len: int, tokens: int, device: torch.device) -> HeldOut:
+    """Always the same about `tokens` tokens. Raises DataError."""
+    found = dataset.validation(source, seq_len, tokens)
+    return HeldOut(*(torch.from_numpy(a).to(device) for a in found))
+
+
+def held_out_loss(engine: Engine, held: HeldOut) -> float:
+    """Mean loss of the targets that are learnt."""
+    losses = engine.token_losses(held.tokens, held.targets, engine.layout.micro_batch)
+    return losses[held.learnt].mean().item()
+
+
+def held_out_accuracy(engine: Engine, held: HeldOut, signals: tuple[int, int]) -> float:
+    """Share of the signals that are judged right: the one that is there is likelier than the other."""
+    true, false = signals
+    other = torch.where(held.targets == true, false, true)
+    turned = held.targets.where(~held.learnt, other)
+    rows = engine.layout.micro_batch
+    mine, its = (engine.token_losses(held.tokens, y, rows)[held.learnt] for y in (held.targets, turned))
+    return (mine < its).double().mean().item()
 
 
 @torch.no_grad()

@@ -69,13 +69,13 @@ def test_fingerprint_is_of_the_content(prepared: Path, copy: Path):
 
 def test_validation_is_always_the_same_and_spread(dataset: TokenDataset):
     total = dataset.tokens("en", "valid")
-    x, y = dataset.validation("en", 32, 96)
+    x, y, _ = dataset.validation("en", 32, 96)
     again = dataset.validation("en", 32, 96)
     np.testing.assert_array_equal(x, again[0])
     np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
     assert x.shape == y.shape == (3, 32)
     assert x.dtype == np.int64
-    everything, _ = dataset.validation("en", 32, 10**9)
+    everything, *_ = dataset.validation("en", 32, 10**9)
     assert len(everything) == (total - 1) // 32
     np.testing.assert_array_equal(everything.ravel(), dataset.read("en", "valid", 0, everything.size))
     assert dataset.validation("en", 32, 1)[0].shape == (1, 32)

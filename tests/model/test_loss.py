@@ -41,7 +41,7 @@ def test_value_and_gradients_equal_the_plain_form(
     results = []
     for loss in (
         plain(hidden, weight, targets, mult, added),
-        cross_entropy(hidden, weight, targets, mult=mult, bias=added),
+        cross_entropy(hidden, weight, targets, mult=mult, bias=added)[0],
     ):
         results.append(
             [loss, *torch.autograd.grad(loss / 2, [hidden, weight])]
@@ -55,13 +55,13 @@ def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> Non
     hidden, weight, targets, bias = problem(torch.float64)
     inputs = (hidden.detach()[:9].requires_grad_(), weight.detach().double().requires_grad_())
     assert torch.autograd.gradcheck(
-        lambda h, w: cross_entropy(h, w, targets[:9], mult=0.7, bias=bias), inputs, fast_mode=True
+        lambda h, w: cross_entropy(h, w, targets[:9], mult=0.7, bias=bias)[0], inputs, fast_mode=True
     )
 
 
 def test_bf16_hidden_states_within_their_rounding() -> None:
     hidden, weight, targets, _ = problem(torch.bfloat16)
-    loss = cross_entropy(hidden, weight, targets, mult=0.5)
+    loss, _ = cross_entropy(hidden, weight, targets, mult=0.5)
     loss.backward()
     wide_hidden, wide_weight = (x.detach().float().requires_grad_() for x in (hidden, weight))
     expected = plain(wide_hidden, wide_weight, targets, 0.5, None)
@@ -113,7 +113,7 @@ def test_no_tensor_of_all_logits_is_ever_made(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 6 * V)
     hidden, weight, targets, bias = problem()
     with Allocations() as seen:
-        cross_entropy(hidden, weight, targets, mult=0.5, bias=bias).backward()
+        cross_entropy(hidden, weight, targets, mult=0.5, bias=bias)[0].backward()
     assert seen.largest <= max(6 * V, N * D, V * D) < N * V
     assert seen.products == 3 * (N // 6)
 
@@ -121,8 +121,8 @@ def test_no_tensor_of_all_logits_is_ever_made(monkeypatch: pytest.MonkeyPatch) -
 def test_validation_makes_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 6 * V)
     hidden, weight, targets, _ = problem()
-    expected = cross_entropy(hidden, weight, targets).detach()
+    expected = cross_entropy(hidden, weight, targets)[0].detach()
     with torch.no_grad(), Allocations() as seen:
-        actual = cross_entropy(hidden, weight, targets)
+        actual, _ = cross_entropy(hidden, weight, targets)
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     assert seen.products == N // 6

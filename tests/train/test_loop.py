@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from growlm.errors import GrowLMError
+from growlm.model.loss import Learning
 from growlm.parallel.engine import Engine
 from growlm.train import loop
 from growlm.train.session import Session
 from growlm.train.state import TrainState
 from growlm.train.supervisor import run
 from growlm.train.tally import Tally
-from growlm.train.validate import generate, validation_batch
+from growlm.train.validate import generate, held_out
 from tests.train.conftest import MakeRecipe
 from tests.train.helpers import (
     ALONE,
@@ -43,7 +44,7 @@ def forward_backward(session: Session, state: TrainState) -> tuple[float, float]
     """Loss and gradient norm of the next step; the gradients stay."""
     p = state.progress
     rows = state.engine.sequences(session.recipe.stages[p.stage].batch_size)
-    x, y = session.batches.take(p.stage, p.stage_step, rows)
+    x, y, *_ = session.batches.take(p.stage, p.stage_step, rows)
     loss, norm = state.engine.forward_backward(torch.from_numpy(x), torch.from_numpy(y))
     return loss.item(), norm.item()
 
@@ -111,8 +112,10 @@ def poison(patch: pytest.MonkeyPatch, at: dict[int, Poison]) -> None:
         now[:] = [state.progress.step]
         honest_step(session, state, tally, started)
 
-    def forward_backward(engine: Engine, tokens: Tensor, targets: Tensor) -> Step:
-        found = honest(engine, tokens, targets)
+    def forward_backward(
+        engine: Engine, tokens: Tensor, targets: Tensor, learning: Learning | None = None
+    ) -> Step:
+        found = honest(engine, tokens, targets, learning)
         bad = at.get(now[0])
         return bad(engine, found) if bad else found
 
@@ -219,9 +222,11 @@ def test_validation_is_the_mean_over_the_same_tokens_whatever_the_batch(
     made = recipe(*ONE_STAGE)
     with open_session(made, tmp_path) as session:
         state, sources = TrainState.fresh(made, ALONE), session.dataset.sources
-        read = {source: validation_batch(session.dataset, source, 16, 112, CPU) for source in sources}
-        losses = [{s: state.engine.validate(*xy, size) for s, xy in read.items()} for size in (7, 7, 3, 1)]
-        x, y = validation_batch(session.dataset, "zh", 16, 112, CPU)
+        read = {source: held_out(session.dataset, source, 16, 112, CPU) for source in sources}
+        losses = [
+            {s: state.engine.validate(*xy[:2], size) for s, xy in read.items()} for size in (7, 7, 3, 1)
+        ]
+        x, y, _ = held_out(session.dataset, "zh", 16, 112, CPU)
         whole = torch.nn.functional.cross_entropy(state.model.logits(x).flatten(0, 1), y.flatten())
     assert x.shape == (7, 16)
     assert losses[0] == losses[1]
@@ -282,7 +287,7 @@ def test_validation_inside_a_ramp_measures_the_masked_model(recipe: MakeRecipe, 
             sources = session.dataset.sources
             losses.append(
                 {
-                    s: state.engine.validate(*validation_batch(session.dataset, s, 32, 128, CPU), 2)
+                    s: state.engine.validate(*held_out(session.dataset, s, 32, 128, CPU)[:2], 2)
                     for s in sources
                 }
             )

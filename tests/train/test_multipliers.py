@@ -146,7 +146,7 @@ def reference(recipe: Recipe, folder: Path) -> tuple[list[float], dict[str, Tens
     schedule = torch.optim.lr_scheduler.LambdaLR(adamw, lambda n: learning_rate(recipe, 0, n) / optim.lr)
     with open_session(recipe, folder) as session:
         for step in range(recipe.stages[0].steps):
-            tokens, targets = (torch.from_numpy(x) for x in session.mixture.batch(0, step, np.arange(8)))
+            tokens, targets = (torch.from_numpy(x) for x in session.mixture.batch(0, step, np.arange(8))[:2])
             adamw.zero_grad()
             loss = model.loss(tokens, targets)
             loss.backward()

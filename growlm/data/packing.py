@@ -1,0 +1,75 @@
+"""Whole examples in units: a signal is never cut off from the text it is about.
+
+Examples of a stream are put into units in their order, as many as fit in each; the rest of a unit is padding.
+Like everything that decides what a step draws, it is a function of the stream and the unit's size.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from growlm.data.manifest import MARK
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The units of a stream of examples."""
+
+    start: np.ndarray
+    """(units,) first token of each."""
+    tokens: np.ndarray
+    """(units,) how many tokens it has, at most one more than a unit has inputs."""
+    learnt: np.ndarray
+    """(units,) how many of its targets are marked."""
+    examples: int
+    """All units together hold so many."""
+    too_long: int
+    """Examples that fit in no unit, and are left out."""
+
+
+def pack(blocks: Iterable[np.ndarray], eos_id: int, unit: int) -> Packing:
+    """Pack a stream of stored ids, given in blocks (n,) uint32, whose examples each end with `eos_id`.
+
+    A unit of `unit` inputs is read with one token more, its last target.
+    """
+    ends, marks = _scan(blocks, eos_id)
+    starts = [0, *ends[:-1]]
+    found: list[tuple[int, int]] = []  # first and past the last example of each unit
+    example = too_long = 0
+    while example < len(ends):
+        behind = bisect_right(ends, starts[example] + unit + 1, lo=example)
+        if behind == example:
+            too_long += 1
+            example += 1
+        else:
+            found.append((example, behind))
+            example = behind
+    first, behind_last = np.array(found, np.int64).reshape(-1, 2).T
+    start, end = np.array([*starts, 0], np.int64)[first], np.array([0, *ends], np.int64)[behind_last]
+    before = np.concatenate(([0], np.cumsum(marks)))
+    learnt = before[behind_last] - before[first]
+    return Packing(start, end - start, learnt, len(ends) - too_long, too_long)
+
+
+def _scan(blocks: Iterable[np.ndarray], eos_id: int) -> tuple[list[int], np.ndarray]:
+    """Where each example ends (past its last token), and how many of its tokens are marked."""
+    ends: list[int] = []
+    marks: list[np.ndarray] = []
+    position = carried = 0
+    for block in blocks:
+        inside = np.flatnonzero((block & np.uint32(MARK - 1)) == eos_id) + 1
+        counted = np.concatenate(([0], np.cumsum(block >= MARK)))
+        at = counted[inside]
+        found = np.diff(at, prepend=0)
+        if len(found):
+            found[0] += carried
+            carried = 0
+        carried += int(counted[-1] - (at[-1] if len(at) else 0))
+        ends += (inside + position).tolist()
+        marks.append(found)
+        position += len(block)
+    return ends, np.concatenate(marks) if marks else np.zeros(0, np.int64)
