@@ -14,6 +14,7 @@ from growlm import __version__
 from growlm.cli import ckpt, data, launch
 from growlm.cli.compare import compare
 from growlm.cli.coordcheck import coordcheck
+from growlm.cli.data_signals import signals
 from growlm.cli.demo import demo
 from growlm.cli.doctor import doctor
 from growlm.cli.export import export
@@ -41,6 +42,7 @@ app.command()(demo)
 app.command()(init)
 app.command()(schema)
 app.command()(doctor)
+data.app.command()(signals)
 app.add_typer(data.app, name="data")
 app.command()(plan)
 app.command()(train)
