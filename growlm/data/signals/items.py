@@ -129,7 +129,7 @@ def _position(template: Template, row: Row, label: str, choices: int, where: str
             return names.index(label)
     elif label.isdecimal() and int(label) < choices:
         return int(label)
-    elif label in (letters := string.ascii_uppercase[:choices]):
+    elif label in (letters := list(string.ascii_uppercase[:choices])):
         return letters.index(label)
     raise _malformed(f"`{template.label}` is none of the {choices} choices", where, label)
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -161,7 +162,8 @@ def _write(path: Path, lines: Sequence[str]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise DiskError(
             "The propositions cannot be written",
             where=str(path),
