@@ -43,12 +43,17 @@ def applied_loss(steps: Sequence[Record]) -> np.ndarray:
     return loss
 
 
+def numbers_of(record: Record, field: str) -> dict[str, float]:
+    """The finite numbers in a table of a record, by name; empty where it has none."""
+    table = record.get(field)
+    if not isinstance(table, dict):
+        return {}
+    return {str(name): x for name, v in table.items() if (x := or_none(v)) is not None}
+
+
 def losses_of(valid: Record) -> dict[str, float]:
     """Validation loss per source of one record."""
-    losses = valid.get("losses")
-    if not isinstance(losses, dict):
-        return {}
-    return {str(source): x for source, v in losses.items() if (x := or_none(v)) is not None}
+    return numbers_of(valid, "losses")
 
 
 def smooth(values: np.ndarray, half_width: int | None = None) -> np.ndarray:

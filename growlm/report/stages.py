@@ -28,7 +28,7 @@ def stages_of(stages: list[Record], steps: list[Record], valid: list[Record]) ->
             "name": str(r.get("name")),
             "shape": _shape(r.get("shape")),
             **{k: or_none(r.get(k)) for k in ("step", "parameters", "tokens", "seq_len", "batch_size")},
-            "trained": float(tokens[mine[-1]] - (tokens[mine[0] - 1] if mine[0] else 0))
+            "trained": or_none(float(tokens[mine[-1]] - (tokens[mine[0] - 1] if mine[0] else 0))) or 0.0
             if len(mine)
             else 0.0,
             "loss": or_none(float(loss[mine[-1]])) if len(mine) else None,

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from growlm.data.card import read_card
 from growlm.errors import RecipeError
 from growlm.recipe.schema import Recipe
 from growlm.report.history import events_of
+from growlm.report.objectives import by_source, objectives_of
 from growlm.report.outlook import outlook
 from growlm.report.series import (
     Record,
@@ -20,13 +22,14 @@ from growlm.report.series import (
     axes_of,
     column,
     losses_of,
-    number,
+    numbers_of,
     or_none,
     smooth,
     thin,
 )
 from growlm.report.stages import growths_of, planned_of, seconds_to_go, stages_of
 from growlm.train.record import RECORD_NAME, RecordReader
+from growlm.train.stored import DATA_CARD
 
 SAMPLES_SHOWN = 6
 TEXT_SHOWN = 800
@@ -84,7 +87,11 @@ class Summarizer:
             "forecast": outlook(by_kind.get("forecast", []), steps),
             "axes": axes_of(steps),
             "series": _series(steps),
-            "valid": _valid(by_kind.get("valid", [])),
+            "valid": by_source(by_kind.get("valid", []), "losses"),
+            "objectives": objectives_of(steps),
+            "accuracy": by_source(by_kind.get("valid", []), "accuracy"),
+            "epochs": numbers_of(_last(records, "valid") or {}, "epochs"),
+            "data": read_card(self.run / DATA_CARD),
             "samples": _samples(by_kind.get("sample", [])),
             "resumes": [r["step"] for r in by_kind.get("resume", [])],
             "skipped": [r["step"] for r in steps if r.get("applied") is False],
@@ -167,16 +174,6 @@ def _series(steps: list[Record]) -> dict[str, dict[str, Any]]:
         average = smooth(applied_loss(steps)) if key == "loss" else smooth(values)
         found[key] = {"raw": thin(at, values), "smooth": thin(at, values if key == "lr" else average)}
     return found
-
-
-def _valid(valid: list[Record]) -> dict[str, Any]:
-    sources = sorted({s for r in valid for s in losses_of(r)})
-    return {
-        s: thin(
-            column(valid, "step"), np.array([number(losses_of(r).get(s)) for r in valid], dtype=np.float64)
-        )
-        for s in sources
-    }
 
 
 def _samples(samples: list[Record]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -25,6 +26,58 @@ PROMPTS = {
     "从前有一个": ["的的一了不的", "人在家里的时候", "小孩子，住在山脚下的村子里。"],
 }
 BATCH, SEQ = 8, 256
+
+
+def _card_source(kind: str, license: str, tokens: int, samples: list[str]) -> dict[str, Any]:
+    amounts = {"documents": tokens // 200, "bytes": tokens * 4, "tokens": tokens}
+    held_out = {key: value // 99 for key, value in amounts.items()}
+    full, size = amounts["documents"] + held_out["documents"], amounts["bytes"] + held_out["bytes"]
+    left = {"documents_out": full, "bytes_out": size}
+    steps = [
+        {"name": "read", "documents_in": full + 103, "bytes_in": size + 70_000, "reasons": {"no JSON": 3}},
+        {"name": "quality", "documents_in": full + 100, "bytes_in": size + 60_000, "reasons": {"HTML": 100}},
+    ]
+    return {
+        "kind": kind,
+        "files": 3,
+        "licenses": {license: full},
+        "steps": [step | left for step in steps],
+        "splits": {"train": amounts, "valid": held_out},
+        "bytes_per_token": 4.0,
+        "samples": samples,
+    }
+
+
+CARD: dict[str, Any] = {
+    "fingerprint": "5d0c3b1a9e8f7766554433221100ffee",
+    "tokenizer": {
+        "file": "tokenizer.json",
+        "hash": "00112233445566778899aabbccddeeff",
+        "vocab_size": 8192,
+        "eos_id": 8185,
+        "signal_ids": [8190, 8191],
+    },
+    "validation_share": 0.01,
+    "train": {"documents": 37_750, "bytes": 30_200_000, "tokens": 7_550_000},
+    "sources": {
+        "en-books": _card_source(
+            "text", "public domain", 4_000_000, ["It was the best of times, it was the worst."]
+        ),
+        "zh-modern": _card_source(
+            "text", "CC BY-SA 4.0", 3_200_000, ["从前有一个小孩子，住在山脚下的村子里。"]
+        ),
+        "rte": _card_source(
+            "signals", "CC BY 4.0", 200_000, ["A cat sleeps. Question: an animal sleeps? 😈"]
+        ),
+        "chat": _card_source("instructions", "Apache-2.0", 150_000, ["Name a river.\n\nThe Yangtze."]),
+    },
+    "contamination": {"boolq": 12, "ceval": 3},
+    "mixture": {
+        "seed": {"en-books": 0.535, "zh-modern": 0.465},
+        "sapling": {"en-books": 0.43, "zh-modern": 0.37, "rte": 0.1, "chat": 0.1},
+        "tree": {"en-books": 0.43, "zh-modern": 0.37, "rte": 0.1, "chat": 0.1},
+    },
+}
 
 
 def shape(stage: int) -> dict[str, Any]:
@@ -70,8 +123,15 @@ class FakeRun:
     """Writes the records of a run of 3 x `per_stage` steps up to `until`, from `now` backwards."""
 
     def __init__(
-        self, folder: Path, *, per_stage: int = 200, name: str = "demo", price: float | None = 0.4
+        self,
+        folder: Path,
+        *,
+        per_stage: int = 200,
+        name: str = "demo",
+        price: float | None = 0.4,
+        signals: bool = False,
     ) -> None:
+        self.signals = signals
         self.folder, self.per_stage, self.name, self.price = folder, per_stage, name, price
         self.random = random.Random(7)
         self.seconds = self.flops = 0.0
@@ -85,6 +145,8 @@ class FakeRun:
         recipe = Recipe.model_validate(
             {"name": "demo", "model": model, "data": data, "optim": {"lr": 1e-3}, "stages": stages}
         )
+        if signals:
+            (folder / "data-card.json").write_text(json.dumps(CARD, ensure_ascii=False), encoding="utf-8")
         (folder / "recipe.json").write_text(recipe.model_dump_json(), encoding="utf-8")
 
     def _duration(self, steps: int) -> float:
@@ -213,10 +275,38 @@ class FakeRun:
             memory_bytes=900_000_000,
             mask=1.0,
             cost=self.seconds / 3600 * self.price if self.price else None,
+            **(self._objectives(step) if self.signals else {}),
         )
+
+    def _objectives(self, step: int) -> dict[str, Any]:
+        """What a step says of its objectives; from a third of the run on they are three."""
+        tokens, learnt = step * BATCH * SEQ, self._learnt(step)
+        noise = self.random.gauss
+        found = {"language": {"loss": self._loss(step) + noise(0, 0.08), "tokens": tokens * 8 // 10}}
+        if step > self.per_stage:
+            judged = None if step % 7 == 0 else 0.7 - 0.45 * learnt + noise(0, 0.05)
+            found["teacher"] = {"loss": judged, "tokens": tokens // 10}
+            found["instruction"] = {"loss": self._loss(step) * 0.8 + noise(0, 0.1), "tokens": tokens // 10}
+        return {"objectives": found}
+
+    def _learnt(self, step: int) -> float:
+        return 1 - math.exp(-2 * max(0, step - self.per_stage) / self.per_stage)
 
     def _measure(self, put: Any, step: int, stage: int) -> None:
         losses = {"en-books": self._loss(step) - 0.1, "zh-modern": self._loss(step) + 0.42}
-        put("valid", step=step, stage=stage, tokens=step * BATCH * SEQ, losses=losses)
+        more = {}
+        if self.signals:
+            learnt, done = self._learnt(step), step / (3 * self.per_stage)
+            losses |= {"rte": 0.7 - 0.35 * learnt, "chat": self._loss(step) * 0.85}
+            more = {
+                "accuracy": {"rte": 0.5 + 0.31 * learnt},
+                "epochs": {
+                    "en-books": 0.43 * done,
+                    "zh-modern": 0.9 * done,
+                    "rte": 3.2 * done,
+                    "chat": 1.4 * done,
+                },
+            }
+        put("valid", step=step, stage=stage, tokens=step * BATCH * SEQ, losses=losses, **more)
         for prompt, texts in PROMPTS.items():
             put("sample", step=step, stage=stage, tokens=step * BATCH * SEQ, prompt=prompt, text=texts[stage])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browser import draw, needs_chromium
-from fake_run import FakeRun
+from fake_run import CARD, FakeRun
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,3 +170,50 @@ def test_a_forecast_is_a_tile_a_line_and_a_band(tmp_path: Path) -> None:
         "left its forecast",
     ):
         assert text in drawn.body
+
+
+@needs_chromium
+def test_three_objectives_and_the_data_card(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path / "run", per_stage=80, signals=True).write()
+    drawn = draw(write_report(run))
+    assert drawn.console == []
+    # beyond the four charts: per objective raw and smooth, held-out rte and chat, accuracy and chance
+    assert drawn.count(r"<polyline") == 4 + 4 * 2 + 3 * 2 + 2 + 2
+    assert drawn.count(r'class="tile"') == 9
+    assert drawn.count(r"<details>") == 3
+    for text in (
+        "Accuracy, rte",
+        "chance",
+        "teacher signals",
+        "CC BY-SA 4.0",
+        "53.5&nbsp;%",
+        "HTML: 100",
+        "boolq",
+    ):
+        assert text in drawn.body
+    for wrong in ("undefined", "NaN", "[object", "Infinity"):
+        assert wrong not in drawn.body
+
+
+@needs_chromium
+def test_names_and_samples_of_the_data_are_only_text(tmp_path: Path) -> None:
+    source = CARD["sources"]["rte"] | {"samples": [ATTACK], "licenses": {ATTACK: 3, "constructor": 1}}
+    names = ("constructor", "__proto__", ATTACK)
+    card = CARD | {"sources": dict.fromkeys(names, source), "contamination": {ATTACK: 1}}
+    card |= {"mixture": {ATTACK: dict.fromkeys(names, 1.0)}}
+    run = FakeRun(tmp_path / "run", per_stage=40).write(until=50, end=None)
+    (run / "data-card.json").write_text(json.dumps(card), encoding="utf-8")
+    with Recorder(run / "metrics.jsonl", 1) as recorder:
+        for objectives in (
+            {name: {"loss": 1.0, "tokens": 9} for name in names},
+            {ATTACK: 3, "x": {"loss": ATTACK}},
+            7,
+        ):
+            recorder.append("step", step=51, stage=1, loss=2.0, objectives=objectives)
+        told = dict.fromkeys((*names, "toString"), 0.5)
+        recorder.append("valid", step=51, stage=1, losses=told, accuracy=told, epochs=told)
+    drawn = draw(write_report(run))
+    assert drawn.console == []
+    assert "<img" not in drawn.body
+    assert "<title>pwned" not in drawn.dom
+    assert drawn.count("&lt;/script&gt;&lt;script&gt;") >= 8

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_run import BATCH, SEQ, FakeRun, parameters, shape
+from fake_run import BATCH, CARD, SEQ, FakeRun, parameters, shape
 
 from growlm.errors import RecipeError
 from growlm.report.summary import Summarizer, summary
@@ -137,3 +137,28 @@ def test_money_to_go_and_its_limit_are_known(tmp_path: Path) -> None:
     s = summary(run)
     assert s["totals"]["cost_to_go"] == pytest.approx(s["totals"]["seconds_to_go"] / 1000)
     assert s["max_cost"] == 20
+
+
+def test_objectives_and_the_data_card_are_as_recorded(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, per_stage=80, signals=True).write(killed_at=130)
+    s = summary(run)
+    records = read_record(run / "metrics.jsonl")
+    steps = [r for r in records if r["kind"] == "step"]
+    assert list(s["objectives"]) == ["language", "teacher", "instruction"]
+    for name, found in s["objectives"].items():
+        told = {r["step"]: r["objectives"].get(name, {}) for r in steps if r["applied"]}
+        truth = {step: o["loss"] for step, o in told.items() if o.get("loss") is not None}
+        assert dict(zip(*found["raw"], strict=True)) == pytest.approx(truth, rel=1e-5)
+        assert found["tokens"] == steps[-1]["objectives"][name]["tokens"]
+    valid = [r for r in records if r["kind"] == "valid"]
+    truth = {r["step"]: r["accuracy"]["rte"] for r in valid}
+    assert dict(zip(*s["accuracy"]["rte"], strict=True)) == pytest.approx(truth, rel=1e-5)
+    assert s["epochs"] == valid[-1]["epochs"]
+    assert s["data"] == CARD
+    (run / "data-card.json").write_text("{")
+    assert summary(run)["data"] is None
+
+
+def test_a_run_of_language_alone_has_no_objectives(run: Path) -> None:
+    s = summary(run)
+    assert (s["objectives"], s["accuracy"], s["epochs"], s["data"]) == ({}, {}, {}, None)

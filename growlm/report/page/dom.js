@@ -15,6 +15,9 @@ function fill(node, attributes, children) {
 const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+/** A value of a table whose names come from outside, where "constructor" is no more than a name. */
+const own = (table, name) => (table && Object.hasOwn(table, name) ? table[name] : undefined);
+
 /** Width in pixels inside the padding of `node`. */
 function innerWidth(node) {
   const style = getComputedStyle(node);

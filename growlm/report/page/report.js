@@ -24,9 +24,13 @@ function render(run) {
   section("tiles", [run.totals, run.valid, run.growths, run.forecast], (n) => n.replaceChildren(...tiles(run)));
   section("switch", axes.map((a) => a.key), (n) => n.replaceChildren(axisSwitch(axes, axis.key, (key) => { chosen = key; render(run); })));
   section("loss", [frame, run.series.loss, run.valid, run.forecast], (n) => lossChart(n, run, axis));
+  section("objectives", [frame, run.objectives, run.valid, run.data], (n) => objectiveChart(n, run, axis));
+  section("accuracy", [frame, run.accuracy, run.data, Object.keys(run.objectives)], (n) => accuracyChart(n, run, axis));
+  section("drawn", [run.objectives, run.epochs, run.valid, run.accuracy, run.data], (n) => n.replaceChildren(...drawn(run)));
   section("shape", [size, run.stages, run.planned], (n) => shapes(n, run));
   section("growths", run.growths, (n) => n.replaceChildren(...growthTable(run)));
   for (const [key, title, format, log] of SMALL) section(`chart-${key}`, [frame, run.series[key]], (n) => smallChart(n, run, axis, key, title, format, log));
+  section("data", run.data, (n) => n.replaceChildren(...dataCard(run)));
   section("samples", run.samples, (n) => n.replaceChildren(...samples(run)));
   section("events", run.events, (n) => n.replaceChildren(...events(run)));
   section("facts", [run.stages, run.machine, run.totals.last_save], (n) => n.replaceChildren(...facts(run)));
@@ -54,7 +58,7 @@ function tile(label, value, note, key = "") {
 
 function tiles(run) {
   const { totals: t } = run, pay = money(run.currency), over = run.state.kind === "done";
-  const sources = Object.keys(run.valid);
+  const sources = Object.keys(run.valid).filter((s) => isText(run, s));
   const moved = (s) => { const v = run.valid[s][1]; return v.length > 1 ? `${fixed(2)(v.at(-1) - v[0])} since the first` : "first measurement"; };
   const worst = Math.max(...run.growths.map((g) => g.certificate.max_dlogit ?? NaN));
   const verdicts = run.growths.map((g) => verdict(g.certificate)[0]);
@@ -65,6 +69,7 @@ function tiles(run) {
     tile("Training loss", loss(t.loss), "nats per token", "train"),
     run.forecast ? tile("Predicted final loss", loss(run.forecast.loss), `${loss(run.forecast.low)} to ${loss(run.forecast.high)} (90 %), end of ${run.stages.at(-1).name}`) : null,
     ...sources.slice(0, 4).map((s, i) => tile(`Validation, ${s}`, loss(run.valid[s][1].at(-1)), moved(s), `s${i % 6}`)),
+    ...Object.entries(run.accuracy).slice(0, 2).map(([s, curve]) => tile(`Accuracy, ${s}`, percent(curve[1].at(-1)), "held-out propositions; chance 50 %")),
     tile("Time", duration(t.seconds), over ? "of training" : t.seconds_to_go === null ? "to go: not known yet" : `about ${duration(t.seconds_to_go)} to go`),
     run.price_per_hour !== null ? tile("Money", pay(t.cost), (over ? `at ${pay(run.price_per_hour)} per hour` : `about ${pay(t.cost_to_go)} to go`)
       + (run.max_cost !== null ? `, at most ${pay(run.max_cost)}` : "")) : null,
@@ -92,7 +97,7 @@ function outlook(run, axis, x) {
 
 function lossChart(node, run, axis) {
   const { x, stages, growths } = frameOf(run, axis);
-  const valid = Object.entries(run.valid).map(([source, curve], i) => line(x, curve, { name: source, key: `s${i % 6}`, dots: true }));
+  const valid = Object.entries(run.valid).filter(([source]) => isText(run, source)).map(([source, curve], i) => line(x, curve, { name: source, key: `s${i % 6}`, dots: true }));
   const flags = [...run.skipped.map((s) => ({ x: x(s), key: "skip", text: `Skipped step ${s}` })), ...run.resumes.map((s) => ({ x: x(s), key: "resume", text: `Resumed from step ${s}` }))];
   const ahead = outlook(run, axis, x);
   if (ahead && stages.length) stages.at(-1).x1 = ahead.high;
@@ -155,6 +160,6 @@ function facts(run) {
 function build() {
   const card = (id, calm) => el("section", { id, class: "card", "data-calm": calm });
   document.getElementById("page").replaceChildren(el("header", { id: "head" }), el("div", { id: "tiles" }), el("div", { id: "switch" }),
-    card("loss", true), card("shape"), card("growths"), el("div", { class: "grid2" }, SMALL.map(([key]) => card(`chart-${key}`, true))),
-    card("samples"), card("events"), card("facts"));
+    card("loss", true), card("objectives", true), card("accuracy", true), card("drawn"), card("shape"), card("growths"), el("div", { class: "grid2" }, SMALL.map(([key]) => card(`chart-${key}`, true))),
+    card("data"), card("samples"), card("events"), card("facts"));
 }
