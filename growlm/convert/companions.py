@@ -10,16 +10,17 @@ from typing import Any
 import tokenizers
 
 from growlm.checkpoint.disk import disk_errors
-from growlm.data.tokenizer import EOS, Tokenizer
+from growlm.data.tokenizer import PAD, Tokenizer
+from growlm.data.tokenizer_files import SETTINGS, TOKENIZER, tokenizer_files
 from growlm.errors import CheckpointError
 from growlm.recipe.shape import ModelConfig
 
-TOKENIZER, GENERATION, GROWTH = "tokenizer.json", "generation_config.json", "growth.json"
+GENERATION, GROWTH = "generation_config.json", "growth.json"
 COMPANIONS = (
     TOKENIZER,
     GENERATION,
     GROWTH,
-    "tokenizer_config.json",
+    SETTINGS,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -43,18 +44,10 @@ def companions_of(folder: Path, config_json: Mapping[str, Any] | None = None) ->
 
 def companions_for(tokenizer: Tokenizer, context: int | None) -> dict[str, bytes]:
     """What transformers' AutoTokenizer and `generate` need to use one of GrowLM's tokenizers."""
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": EOS,
-        "eos_token": EOS,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": context or int(1e30),
-    }
-    return {
-        TOKENIZER: tokenizer.json,
-        "tokenizer_config.json": to_json(settings),
-        GENERATION: to_json({"bos_token_id": tokenizer.eos_id, "eos_token_id": tokenizer.eos_id}),
-    }
+    ids = {"bos_token_id": tokenizer.eos_id, "eos_token_id": tokenizer.eos_id}
+    if PAD in tokenizer.special_ids:
+        ids["pad_token_id"] = tokenizer.special_ids[PAD]
+    return tokenizer_files(tokenizer, context) | {GENERATION: to_json(ids)}
 
 
 def special_ids(files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -6,14 +6,19 @@ import base64
 import binascii
 from pathlib import Path
 
-from tokenizers import AddedToken, models
+from tokenizers import models
 
-from growlm.data.tokenizer import EOS, Tokenizer, byte_level
+from growlm.data.tokenizer import SPECIALS, Tokenizer, add_specials, byte_level, check_plain
 from growlm.errors import DataError
 
 
+def load_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer of either kind: ranks (`*.tiktoken`) or a `tokenizer.json`. Raises DataError."""
+    return load_ranks(path) if path.suffix == ".tiktoken" else Tokenizer.load(path)
+
+
 def load_ranks(path: Path) -> Tokenizer:
-    """A tokenizer whose ids are the ranks of the file; `<|endoftext|>` is the id after the last.
+    """A tokenizer whose ids are the ranks of the file, and after the last `SPECIALS`.
 
     The library of these files merges any two neighbours whose joint bytes have a rank, the lowest rank
     first. So every way to cut a token in two known tokens is a merge, in the order of the tokens' ranks.
@@ -34,8 +39,10 @@ def load_ranks(path: Path) -> Tokenizer:
     ]
     vocab = {token: rank for rank, token in enumerate(spell)}
     inner = byte_level(models.BPE(vocab, merges, ignore_merges=True))
-    inner.add_special_tokens([AddedToken(EOS, special=True, normalized=False)])
-    return Tokenizer(inner)
+    add_specials(inner, SPECIALS)
+    tokenizer = Tokenizer(inner)
+    check_plain(tokenizer, path)
+    return tokenizer
 
 
 def _read(path: Path) -> dict[bytes, int]:

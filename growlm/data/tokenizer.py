@@ -16,8 +16,12 @@ from growlm.errors import DataError, RecipeError
 
 EOS = "<|endoftext|>"
 """Ends every document; always a token of its own."""
-SIGNALS = ("\U0001f608", "\U0001f621")
-"""Say that a proposition is true (😈), or false (😡); which is which, FLM-101B's paper does not say."""
+PAD = "[pad]"
+SIGNALS = ("😈", "😡")
+"""The tokens that say true and false (U+1F608, U+1F621). FreeLM's paper (arXiv:2305.01616) and FLM-101B's
+(arXiv:2309.03852) show the two but do not say which is which: this order is GrowLM's."""
+SPECIALS = (EOS, "[tsk]", PAD, "[cls]", "[sep]", *SIGNALS)
+"""The special tokens of FLM-101B's release, in its order: the last ids of a tokenizer trained here."""
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -26,7 +30,11 @@ PATTERN = (
 PIECE_CHARS = 1 << 18
 """Longer texts are encoded in pieces of about this many characters."""
 
-_SMALLEST_VOCAB = 257  # every byte, and the end of a document
+PADDING = 64
+"""A model's vocabulary is a multiple of this."""
+
+_SMALLEST_VOCAB = 256 + len(SPECIALS)
+_ENDS = (EOS, "<|end_of_text|>", "</s>", "<eos>")  # what others call the end of a document
 _PROBE = "The naïve café: 3.14159 ≈ π,\n\n\tмир 你好，世界。 안녕 שלום 👩‍🚀 don't\r\n  x = {'a': [1, 2]};  "
 _CUT_WINDOW = 1024  # characters before the end of a piece that are searched for a place to cut
 _SAFE_CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\n)(?=\S)")
@@ -40,16 +48,20 @@ class Tokenizer:
         inner.no_truncation()
         inner.no_padding()
         inner.encode_special_tokens = True
-        ids = inner.get_vocab(with_added_tokens=True)
-        self.vocab_size: int = max(ids.values()) + 1
-        self.eos_id: int = ids[EOS]
+        self.special_ids: dict[str, int] = _special_ids(inner)
+        self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
+        self.eos: str = next(name for name in _ENDS if name in self.special_ids)
+        self.eos_id: int = self.special_ids[self.eos]
         self._json = inner.to_str().encode()
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Read a `tokenizer.json`; one that lacks `<|endoftext|>` gets it as its last id.
+        """Read a `tokenizer.json`; one without an end of document gets `<|endoftext|>` as its last id.
 
-        Raises DataError: no tokenizer, ids that are no bijection or too large, or text that is lost.
+        The end of document is `<|endoftext|>`, else `<|end_of_text|>`, `</s>` or `<eos>`.
+
+        Raises DataError: no tokenizer, ids that are no bijection or too large, text that is lost, or text
+        that becomes a special token.
         """
         path = Path(path)
         try:
@@ -62,34 +74,50 @@ class Tokenizer:
                 fix="give a tokenizer.json of Hugging Face tokenizers, or a *.tiktoken file of ranks",
             ) from error
         _check_ids(inner, path)
-        if inner.token_to_id(EOS) is None:
-            inner.add_special_tokens([AddedToken(EOS, special=True, normalized=False)])
+        if not _special_ids(inner).keys() & set(_ENDS):
+            add_specials(inner, [EOS])
         tokenizer = cls(inner)
         _check_lossless(tokenizer, path)
+        check_plain(tokenizer, path)
         return tokenizer
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """Byte-level BPE of at most `vocab_size` tokens; the same texts give the same tokenizer.
+        """Byte-level BPE of at most `vocab_size` tokens, `SPECIALS` among them; deterministic.
 
-        Raises RecipeError: `vocab_size` is less than 257.
+        Raises RecipeError: `vocab_size` is less than the bytes and `SPECIALS`.
         """
         if vocab_size < _SMALLEST_VOCAB:
             raise RecipeError(
                 f"A vocabulary of {vocab_size} is too small",
                 where="--vocab-size",
-                why=f"256 bytes and the end of a document need {_SMALLEST_VOCAB} tokens",
+                why=f"256 bytes and {len(SPECIALS)} special tokens are {_SMALLEST_VOCAB} tokens",
                 fix="--vocab-size 8192",
             )
         inner = byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[EOS],
+            vocab_size=vocab_size - len(SPECIALS),
+            special_tokens=[],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
         inner.train_from_iterator(texts, trainer)
+        add_specials(inner, SPECIALS)
         return cls(inner)
+
+    def with_signals(self) -> Tokenizer:
+        """This tokenizer if it has the two signal tokens, else one that has them as its last ids."""
+        if self.signal_ids:
+            return self
+        inner = tokenizers.Tokenizer.from_str(self._json.decode())
+        add_specials(inner, SIGNALS)
+        return Tokenizer(inner)
+
+    @property
+    def signal_ids(self) -> tuple[int, int] | None:
+        """Ids of the tokens that say true and false, if the tokenizer has them."""
+        yes, no = (self.special_ids.get(name) for name in SIGNALS)
+        return None if yes is None or no is None else (yes, no)
 
     @property
     def json(self) -> bytes:
@@ -114,7 +142,7 @@ class Tokenizer:
         return [item.ids for item in self._inner.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of some ids; parts of a character show as U+FFFD, ends of documents as `<|endoftext|>`."""
+        """Text of some ids; parts of a character show as U+FFFD, special tokens as their names."""
         return self._inner.decode(ids, skip_special_tokens=False)
 
 
@@ -126,6 +154,16 @@ def byte_level(model: models.BPE) -> tokenizers.Tokenizer:
     inner.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
     inner.decoder = decoders.ByteLevel()
     return inner
+
+
+def add_specials(inner: tokenizers.Tokenizer, names: Iterable[str]) -> None:
+    """Give a tokenizer these special tokens after its last id, those that it lacks."""
+    inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+
+
+def padded(vocab_size: int) -> int:
+    """Rows of an embedding for so many tokens: a multiple of 64, so that tensor parallelism can split it."""
+    return -(-vocab_size // PADDING) * PADDING
 
 
 def pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
@@ -141,6 +179,23 @@ def pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
         yield text[start:last]
         start = last
     yield text[start:]
+
+
+def check_plain(tokenizer: Tokenizer, path: Path) -> None:
+    """Raise DataError if a text that spells a special token becomes that token."""
+    names = list(tokenizer.special_ids)
+    for name, ids in zip(names, tokenizer.encode_batch(names), strict=True):
+        if tokenizer.special_ids[name] in ids:
+            raise DataError(
+                "A tokenizer cannot tell a special token from text",
+                where=str(path),
+                why=f"the text {name!r} becomes the special token of this name",
+                fix="remove it from the plain vocabulary, or use another tokenizer",
+            )
+
+
+def _special_ids(inner: tokenizers.Tokenizer) -> dict[str, int]:
+    return {token.content: i for i, token in inner.get_added_tokens_decoder().items() if token.special}
 
 
 def _check_ids(inner: tokenizers.Tokenizer, path: Path) -> None:

@@ -131,7 +131,7 @@ def test_flipped_bit_is_found_where_it_is(copy: Path):
 
 def test_blocks_are_verified_when_first_touched(tmp_path: Path):
     path = write_jsonl(tmp_path / "a.jsonl", english(4000))
-    prepare(tmp_path / "out", {"en": [path]}, vocab_size=257)
+    prepare(tmp_path / "out", {"en": [path]}, vocab_size=263)
     (shard,) = shards(tmp_path / "out")
     assert shard.stat().st_size > 2 * BLOCK_BYTES
     flip_bit(shard, BLOCK_BYTES + 7)

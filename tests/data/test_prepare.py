@@ -162,6 +162,6 @@ def test_ids_of_large_vocabularies_are_32_bit(tmp_path: Path):
         pytest.skip("no file of cl100k ranks here")
     path = write_jsonl(tmp_path / "a.jsonl", english(4) + chinese(4))
     manifest = prepare(tmp_path / "out", {"mix": [path]}, tokenizer=ranks)
-    assert (manifest.dtype, manifest.tokenizer.vocab_size) == ("uint32", 100_257)
+    assert (manifest.dtype, manifest.tokenizer.vocab_size) == ("uint32", 100_263)
     stored = [t for split in ("train", "valid") for t in stored_documents(tmp_path / "out", "mix", split)]
     assert sorted(stored) == sorted(english(4) + chinese(4))

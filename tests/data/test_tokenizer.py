@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import base64
 import sys
 from importlib.util import find_spec
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -12,22 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from growlm.data.demo_text import demo_sources
-from growlm.data.tiktoken_ranks import load_ranks
-from growlm.data.tokenizer import _SAFE_CUT, EOS, Tokenizer, pieces
+from growlm.data.tokenizer import _SAFE_CUT, EOS, SIGNALS, SPECIALS, Tokenizer, padded, pieces
+from growlm.data.tokenizer_files import tokenizer_files
 from growlm.errors import DataError
 from tests.data.texts import chinese, english
 
-RANKS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tokenizer" / "cl100k_base.tiktoken"
 TRAINED = Tokenizer.train(english(30) + chinese(30), 500)
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 EVERY_CHARACTER = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000, 7))))
-
-
-@pytest.fixture(scope="module")
-def cl100k() -> Tokenizer:
-    if not RANKS.exists():
-        pytest.skip("no file of cl100k ranks here")
-    return load_ranks(RANKS)
 
 
 def test_training_is_deterministic_and_ids_are_dense():
@@ -91,45 +82,69 @@ def byte_vocab() -> tuple[dict[str, int], list[tuple[str, str]]]:
     return {token: i for i, token in enumerate(sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))}, []
 
 
-def test_cl100k_ids_are_the_ranks(cl100k: Tokenizer):
-    ranks = [base64.b64decode(line.split()[0]) for line in RANKS.read_bytes().splitlines()]
-    assert (cl100k.vocab_size, cl100k.eos_id) == (len(ranks) + 1, len(ranks))
-    for rank in range(0, len(ranks), 97):
-        assert cl100k.decode([rank]) == ranks[rank].decode("utf-8", "replace")
-    assert cl100k.encode("hello world") == [15339, 1917]
-    assert cl100k.encode("<|endoftext|>") != [cl100k.eos_id]
+def foreign(folder: Path, *added: tokenizers.AddedToken, extra: dict[str, int] | None = None) -> Path:
+    """A byte-level tokenizer.json without merges, as another project may have made it."""
+    vocab, merges = byte_vocab()
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab | (extra or {}), merges, ignore_merges=True))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    inner.add_special_tokens(list(added))
+    inner.save(str(folder / "t.json"))
+    return folder / "t.json"
 
 
-def test_cl100k_gives_every_character_back(cl100k: Tokenizer):
-    assert cl100k.decode(cl100k.encode(EVERY_CHARACTER)) == EVERY_CHARACTER
+def test_special_tokens_are_the_last_ids_in_the_order_of_the_release():
+    assert SPECIALS == ("<|endoftext|>", "[tsk]", "[pad]", "[cls]", "[sep]", "\U0001f608", "\U0001f621")
+    assert TRAINED.special_ids == {name: 493 + i for i, name in enumerate(SPECIALS)}
+    assert (TRAINED.signal_ids, TRAINED.eos_id) == ((498, 499), 493)
+    assert TRAINED.with_signals() is TRAINED
 
 
-def test_cl100k_merges_as_the_library_of_the_ranks_does(cl100k: Tokenizer):
-    """Against the definition: of all neighbours whose joint bytes have a rank, join the lowest, leftmost."""
-    ranks = {
-        base64.b64decode(a): int(b) for a, b in (line.split() for line in RANKS.read_bytes().splitlines())
-    }
-    words = ["indivisibilities", "antidisestablishmentarianism", "zzzzzzzzz", "наиисключительнейшее"]
-    words += ["중화인민공화국", "汉语拼音字母", "ﷺﷺ", "ÀÉÎÕÜàéîõü"]
-    for word in words:
-        parts = [bytes([byte]) for byte in word.encode()]
-        while word.encode() not in ranks:
-            joint = [(ranks.get(a + b, sys.maxsize), i) for i, (a, b) in enumerate(pairwise(parts))]
-            lowest, at = min(joint, default=(sys.maxsize, 0))
-            if lowest == sys.maxsize:
-                break
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        expected = [ranks[word.encode()]] if word.encode() in ranks else [ranks[part] for part in parts]
-        assert cl100k.encode(word) == expected
+@pytest.mark.parametrize("name", SPECIALS)
+def test_text_that_spells_a_special_token_stays_text(name: str):
+    ids = TRAINED.encode(f"a{name}b {name}")
+    assert not set(ids) & set(TRAINED.special_ids.values())
+    assert TRAINED.decode(ids) == f"a{name}b {name}"
+    assert TRAINED.decode([TRAINED.special_ids[name]]) == name
 
 
-@pytest.mark.parametrize("change", ["gap", "no bytes", "junk"])
-def test_damaged_ranks_are_refused(tmp_path: Path, change: str):
-    lines = [f"{base64.b64encode(bytes([byte])).decode()} {byte}" for byte in range(256)]
-    wrong = {"gap": [*lines, "YWI= 300"], "no bytes": lines[:200], "junk": ["not ranks at all"]}[change]
-    (tmp_path / "x.tiktoken").write_text("\n".join(wrong))
-    with pytest.raises(DataError, match="file of ranks"):
-        load_ranks(tmp_path / "x.tiktoken")
+def test_a_given_tokenizer_gets_the_signals_when_they_are_needed(tmp_path: Path):
+    loaded = Tokenizer.load(foreign(tmp_path))
+    assert loaded.signal_ids is None
+    more = loaded.with_signals()
+    assert (more.vocab_size, more.eos_id, more.signal_ids) == (259, 256, (257, 258))
+    assert loaded.vocab_size == 257
+    assert more.encode("a😈") == loaded.encode("a😈")
+    more.save(tmp_path / "more.json")
+    assert Tokenizer.load(tmp_path / "more.json").signal_ids == (257, 258)
+
+
+@pytest.mark.parametrize("end", ["<|end_of_text|>", "</s>", "<eos>"])
+def test_a_given_end_of_document_is_used(tmp_path: Path, end: str):
+    loaded = Tokenizer.load(foreign(tmp_path, tokenizers.AddedToken(end, special=True)))
+    assert (loaded.eos, loaded.eos_id, loaded.vocab_size) == (end, 256, 257)
+
+
+def test_a_special_token_that_text_can_become_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="the text '<eos>' becomes the special token"):
+        Tokenizer.load(foreign(tmp_path, tokenizers.AddedToken("<eos>", special=True), extra={"<eos>": 256}))
+
+
+def test_transformers_gives_the_same_ids(tmp_path: Path):
+    for name, content in tokenizer_files(TRAINED, context=77).items():
+        (tmp_path / name).write_bytes(content)
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in [*english(2), *chinese(2), " ".join(SPECIALS), EVERY_CHARACTER[:9999]]:
+        assert theirs(text, truncation=False).input_ids == TRAINED.encode(text)
+    assert theirs.convert_tokens_to_ids(list(SPECIALS)) == list(TRAINED.special_ids.values())
+    assert (theirs.eos_token, theirs.pad_token, theirs.cls_token, theirs.sep_token) == (EOS, *SPECIALS[2:5])
+    assert set(SIGNALS) < set(theirs.all_special_tokens)
+    assert (theirs.model_max_length, len(theirs)) == (77, 500)
+
+
+def test_a_models_vocabulary_is_padded():
+    assert [padded(size) for size in (1, 64, 65, 100_256, 100_263)] == [64, 64, 128, 100_288, 100_288]
 
 
 def test_demo_text_is_found_without_importing_the_packages():
