@@ -5,13 +5,15 @@ Case, white space and punctuation do not count, so that two texts with the same 
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-_LETTER, _ALONE = 1, 2
+_OTHER, _DIGIT, _LETTER, _ALONE = range(4)
 _ALONE_BLOCKS = (
     (0x3041, 0x3100),  # kana
     (0x3105, 0x3130),  # bopomofo
@@ -23,6 +25,8 @@ _ALONE_BLOCKS = (
 )
 """Blocks whose letters are units of their own: scripts written without spaces between words."""
 _TABLE = 0x20000
+_PIECE = 1 << 16  # characters at a time: what they need stays in the second cache
+_BOUNDARY = re.compile(r"[^\w]|[\u4e00-\u9fff]")
 _BASE, _INVERSE = 0x9E3779B97F4A7C15, pow(0x9E3779B97F4A7C15, -1, 1 << 64)
 
 
@@ -37,28 +41,51 @@ class Units(NamedTuple):
     """(U,) the character after its last."""
     alone: np.ndarray
     """(U,) bool: a character of a script without spaces."""
+    alphabetic: np.ndarray
+    """(U,) bool: has a letter."""
 
 
+@lru_cache(maxsize=1)
 def units(text: str) -> Units:
-    """The units of a text: runs of letters, digits and marks in lower case; CJK letters one by one."""
-    codes = np.frombuffer(text.lower().encode("utf-32-le", "surrogatepass"), np.uint32)
+    """The units of a text: runs of letters, digits and marks in lower case; CJK letters one by one.
+
+    The last answer is kept, because several rules look at the same text one after the other.
+    """
+    parts, offset = [], 0
+    for piece in _pieces(text):
+        lower = piece.lower()
+        hashes, starts, ends, alone, alphabetic = _units(lower)
+        parts.append(Units(hashes, starts + offset, ends + offset, alone, alphabetic))
+        offset += len(lower)
+    return parts[0] if len(parts) == 1 else Units(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces of about `_PIECE` characters (one, if it is empty), cut where no unit is."""
+    start = 0
+    while len(text) - start > 2 * _PIECE and (cut := _BOUNDARY.search(text, start + _PIECE)):
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
+
+
+def _units(lower: str) -> Units:
+    codes = np.frombuffer(lower.encode("utf-32-le", "surrogatepass"), np.uint32)
     kinds = _kinds()[np.minimum(codes, _TABLE)]
-    kinds[codes >= _TABLE] = 0
-    kinds[(codes >= _ALONE_BLOCKS[-1][0]) & (codes < _ALONE_BLOCKS[-1][1])] = _ALONE
-    alone = kinds == _ALONE
-    inside = np.zeros(len(codes) + 1, bool)
-    inside[:-1] = kinds == _LETTER
-    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
-    if inside[0]:
-        edges = np.concatenate(([0], edges))
-    words, singles = edges.reshape(-1, 2), np.flatnonzero(alone)
-    starts = np.concatenate((words[:, 0], singles))
-    ends = np.concatenate((words[:, 1], singles + 1))
+    if len(codes) and codes.max() >= _TABLE:
+        first, last = _ALONE_BLOCKS[-1]
+        kinds[(codes >= first) & (codes < last)] = _ALONE
+    inside = np.zeros(len(codes) + 2, np.int8)
+    inside[1:-1] = (kinds == _DIGIT) | (kinds == _LETTER)
+    words, singles = np.flatnonzero(np.diff(inside)).reshape(-1, 2), np.flatnonzero(kinds == _ALONE)
+    starts, ends = np.append(words[:, 0], singles), np.append(words[:, 1], singles + 1)
     if len(words) and len(singles):
         order = np.argsort(starts, kind="stable")
         starts, ends = starts[order], ends[order]
-    sums = prefix_sums(mix(codes.astype(np.uint64)))
-    return Units(spans(sums, starts, ends), starts, ends, alone[starts])
+    digits = np.searchsorted(starts, np.flatnonzero(kinds == _DIGIT), side="right") - 1
+    alphabetic = np.bincount(digits, minlength=len(starts)) < ends - starts
+    hashes = spans(prefix_sums(codes.astype(np.uint64)), starts, ends)
+    return Units(hashes, starts, ends, kinds[starts] == _ALONE, alphabetic)
 
 
 def ngrams(hashes: np.ndarray, n: int) -> np.ndarray:
@@ -89,20 +116,21 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 @cache
 def _kinds() -> np.ndarray:
-    """Kind of every code point below `_TABLE`, and 0 at `_TABLE` itself."""
-    kinds = np.zeros(_TABLE + 1, np.uint8)
-    letters = [unicodedata.category(chr(code))[0] in "LNM" for code in range(_TABLE)]
-    kinds[:-1][letters] = _LETTER
+    """Kind of every code point below `_TABLE`, and `_OTHER` at `_TABLE` itself."""
+    by_category = {"L": _LETTER, "M": _LETTER, "N": _DIGIT}
+    kinds = np.array(
+        [by_category.get(unicodedata.category(chr(code))[0], _OTHER) for code in range(_TABLE)] + [_OTHER],
+        np.uint8,
+    )
     for first, last in _ALONE_BLOCKS:
         part = kinds[first : min(last, _TABLE)]
-        part[part == _LETTER] = _ALONE
+        part[part != _OTHER] = _ALONE
     return kinds
 
 
 def _powers(base: int, count: int) -> np.ndarray:
     """base^0 ... base^(count - 1) mod 2^64, (count,) uint64."""
-    size = max(1 << 16, 1 << count.bit_length())
-    return _power_table(base, size)[:count]
+    return _power_table(base, max(1 << 18, 1 << count.bit_length()))[:count]
 
 
 @cache
