@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from growlm.data.cleaning.language import language
 from growlm.data.dataset import TokenDataset
 from growlm.data.manifest import MARK, Kind, Manifest, Source, Split, Step, TokenizerEntry
 from growlm.data.tokenizer import Tokenizer
 
 CARD_JSON, CARD_MD = "card.json", "card.md"
-SAMPLES, SAMPLE_CHARS = 3, 300
-"""Sample documents of each source, and how much is shown of one."""
+SAMPLES, SAMPLE_CHARS, SHOWN = 100, 300, 3
+"""Documents of each source that are looked at, how much of each, and how many of them are shown."""
 
 _TOKENS_PER_CHAR = 3  # what a character of a language that the tokenizer does not know may take
 _SEARCH_TOKENS = 1 << 16
@@ -47,6 +48,8 @@ class SourceFacts(_Fact):
     steps: tuple[Step, ...]
     splits: dict[str, Amount]
     bytes_per_token: float | None
+    languages: dict[str, float]
+    """Shares of the sampled documents by the ISO 639 code of their language."""
     samples: tuple[str, ...]
 
 
@@ -57,6 +60,8 @@ class Card(_Fact):
     tokenizer: TokenizerEntry
     validation_share: float
     train: Amount
+    languages: dict[str, int]
+    """Training tokens by language, as the shares of the samples say."""
     sources: dict[str, SourceFacts]
     contamination: dict[str, int]
     """Documents that overlap an evaluation set, by set."""
@@ -64,23 +69,21 @@ class Card(_Fact):
     """Of a run: the weights of the sources, by stage."""
 
 
-def facts(
-    manifest: Manifest,
-    samples: Mapping[str, Sequence[str]],
-    mixture: Mapping[str, Mapping[str, float]] | None = None,
-) -> dict[str, Any]:
-    """What `card.json` holds, in plain JSON types.
-
-    `samples` are texts by source; `mixture`, of a run, the weights of the sources by stage.
-    """
+def facts(manifest: Manifest, samples: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What `card.json` holds, in plain JSON types; `samples` are texts by source (see `samples_of`)."""
+    sources = {name: _source(source, samples.get(name, ())) for name, source in manifest.sources.items()}
+    languages: Counter[str] = Counter()
+    for source in sources.values():
+        for code, share in source.languages.items():
+            languages[code] += round(share * source.splits["train"].tokens)
     card = Card(
         fingerprint=manifest.fingerprint,
         tokenizer=manifest.tokenizer,
         validation_share=manifest.validation_share,
         train=_sum(source.splits["train"] for source in manifest.sources.values()),
-        sources={name: _source(source, samples.get(name, ())) for name, source in manifest.sources.items()},
+        languages=dict(languages.most_common()),
+        sources=sources,
         contamination=_reasons_of(manifest.sources.values(), "contamination"),
-        mixture={stage: dict(weights) for stage, weights in (mixture or {}).items()},
     )
     return card.model_dump(mode="json")
 
@@ -117,6 +120,7 @@ def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
             ("source", "kind", "split", "documents", "MB", "tokens", "bytes per token"),
             [row for name, source in sources.items() for row in _split_rows(name, source)],
         ),
+        *_languages(facts, head),
         *_mixture(facts["mixture"], sources, head),
         f"{head}# Licences",
         _table(
@@ -135,7 +139,7 @@ def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
 
 
 def _source(source: Source, samples: Sequence[str]) -> SourceFacts:
-    whole = _sum(source.splits.values())
+    whole, found = _sum(source.splits.values()), Counter(map(language, samples))
     return SourceFacts(
         kind=source.kind,
         files=source.files,
@@ -143,7 +147,8 @@ def _source(source: Source, samples: Sequence[str]) -> SourceFacts:
         steps=source.steps,
         splits={name: _sum([split]) for name, split in source.splits.items()},
         bytes_per_token=whole.bytes / whole.tokens if whole.tokens else None,
-        samples=tuple(samples),
+        languages={code: count / len(samples) for code, count in sorted(found.items())},
+        samples=tuple(samples[:: -(-len(samples) // SHOWN)]) if samples else (),
     )
 
 
@@ -210,6 +215,20 @@ def _split_rows(name: str, source: Mapping[str, Any]) -> list[Sequence[str]]:
 
 def _ratio(part: Mapping[str, int]) -> str:
     return f"{part['bytes'] / part['tokens']:.2f}" if part["tokens"] else "-"
+
+
+def _languages(facts: Mapping[str, Any], head: str) -> list[str]:
+    if not facts["languages"]:
+        return []
+    rows = [
+        (code, f"{tokens:,}", f"{100 * tokens / facts['train']['tokens']:.1f} %")
+        for code, tokens in facts["languages"].items()
+    ]
+    return [
+        f"{head}# Languages",
+        f"Estimated from up to {SAMPLES} documents of each source.",
+        _table(("language", "training tokens, about", "share"), rows),
+    ]
 
 
 def _mixture(mixture: Mapping[str, Mapping[str, float]], sources: Iterable[str], head: str) -> list[str]:

@@ -40,11 +40,11 @@ def stored_recipe(folder: Path) -> Recipe | None:
 
 def store_data(run: Path, dataset: TokenDataset, recipe: Recipe) -> None:
     """Keep the card of the data with the mixtures of the recipe, and the manifest. Raises DiskError."""
-    prepared = read_card(dataset.path / CARD_JSON) or {"sources": {}}
-    samples = {name: source["samples"] for name, source in prepared["sources"].items()}
-    mixture = {stage.name: recipe.mixture_of(i) for i, stage in enumerate(recipe.stages)}
-    card = json.dumps(facts(dataset.manifest, samples, mixture), ensure_ascii=False, indent=1)
-    write_atomic(run / DATA_CARD, card.encode())
+    card = read_card(dataset.path / CARD_JSON)
+    if card is None or card["fingerprint"] != dataset.fingerprint:
+        card = facts(dataset.manifest, {})
+    card["mixture"] = {stage.name: recipe.mixture_of(i) for i, stage in enumerate(recipe.stages)}
+    write_atomic(run / DATA_CARD, json.dumps(card, ensure_ascii=False, indent=1).encode())
     write_atomic(run / DATA_MANIFEST, dataset.manifest.to_json().encode())
 
 

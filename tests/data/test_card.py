@@ -50,6 +50,19 @@ def test_the_facts_add_up_to_the_manifest(dataset: TokenDataset) -> None:
     assert found["train"]["tokens"] == sum(dataset.tokens(name, "train") for name in dataset.sources)
 
 
+def test_languages_are_counted_by_samples_and_few_are_shown(dataset: TokenDataset) -> None:
+    english_text, chinese_text = "the river and the mountain of light", "天地玄黄宇宙洪荒"
+    samples = {
+        "en": [f"{english_text} {i}" for i in range(75)] + [chinese_text] * 25,
+        "zh": [chinese_text] * 9,
+    }
+    found = facts(dataset.manifest, samples)
+    en, zh = (dataset.tokens(name, "train") for name in ("en", "zh"))
+    assert found["sources"]["en"]["languages"] == {"en": 0.75, "zh": 0.25}
+    assert found["languages"] == {"en": round(0.75 * en), "zh": round(0.25 * en) + zh}
+    assert found["sources"]["en"]["samples"] == [samples["en"][i] for i in (0, 34, 68)]
+
+
 def test_the_page_has_every_number_of_the_facts(dataset: TokenDataset) -> None:
     steps = (
         Step(
@@ -69,7 +82,8 @@ def test_the_page_has_every_number_of_the_facts(dataset: TokenDataset) -> None:
         for name, source in dataset.manifest.sources.items()
     }
     manifest = dataset.manifest.model_copy(update={"sources": sources})
-    found = facts(manifest, {"en": ["a sample"]}, {"seed": {"en": 3.0, "zh": 1.0}})
+    found = facts(manifest, {"en": ["a sample"]})
+    found["mixture"] = {"seed": {"en": 3.0, "zh": 1.0}}
     assert found["contamination"] == {"boolq": 6}
     page = markdown(found)
     for text in ("html 10", "| boolq | 6 |", "a sample", "CC0 \\| public", "75.0 %", "25.0 %"):
@@ -107,6 +121,7 @@ def _one_source(sample: str, license: str = "CC0") -> dict[str, object]:
         "steps": [],
         "splits": {"train": split},
         "bytes_per_token": 2.0,
+        "languages": {},
         "samples": [sample],
     }
     return {
@@ -114,6 +129,7 @@ def _one_source(sample: str, license: str = "CC0") -> dict[str, object]:
         "tokenizer": {"vocab_size": 300, "hash": "h", "eos_id": 0, "signal_ids": None},
         "validation_share": 0.01,
         "train": split,
+        "languages": {},
         "sources": {"web": source},
         "contamination": {},
         "mixture": {},

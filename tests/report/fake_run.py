@@ -44,6 +44,7 @@ def _card_source(kind: str, license: str, tokens: int, samples: list[str]) -> di
         "steps": [step | left for step in steps],
         "splits": {"train": amounts, "valid": held_out},
         "bytes_per_token": 4.0,
+        "languages": {"zh" if samples[0] > "z" else "en": 1.0},
         "samples": samples,
     }
 
@@ -59,6 +60,7 @@ CARD: dict[str, Any] = {
     },
     "validation_share": 0.01,
     "train": {"documents": 37_750, "bytes": 30_200_000, "tokens": 7_550_000},
+    "languages": {"en": 4_350_000, "zh": 3_200_000},
     "sources": {
         "en-books": _card_source(
             "text", "public domain", 4_000_000, ["It was the best of times, it was the worst."]

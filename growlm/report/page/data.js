@@ -14,10 +14,12 @@ function dataCard(run) {
 const sum = (splits, key) => Object.values(splits).reduce((total, split) => total + split[key], 0);
 
 function sourceTable(sources) {
-  return table("Documents, bytes and tokens after the preparation, training and held out together", ["Source", "Kind", "Licence", "Documents", "Size", "Tokens", "Held out", "Bytes per token"],
-    sources.map(([name, s]) => [name, KINDS[s.kind], licences(s.licenses), count(sum(s.splits, "documents")), bytes(sum(s.splits, "bytes")), count(sum(s.splits, "tokens")),
+  return table("Documents, bytes and tokens after the preparation, training and held out together; languages of sample documents", ["Source", "Kind", "Languages", "Licence", "Documents", "Size", "Tokens", "Held out", "Bytes per token"],
+    sources.map(([name, s]) => [name, KINDS[s.kind], shares(s.languages), licences(s.licenses), count(sum(s.splits, "documents")), bytes(sum(s.splits, "bytes")), count(sum(s.splits, "tokens")),
       count(s.splits.valid?.tokens), fixed(2)(s.bytes_per_token)]));
 }
+
+const shares = (languages) => Object.entries(languages).sort((a, b) => b[1] - a[1]).slice(0, 3).map(([code, share]) => `${code} ${(100 * share).toFixed(0)}\u00a0%`).join(", ") || NONE;
 
 function licences(found) {
   const all = Object.entries(found), one = all.length < 2;
