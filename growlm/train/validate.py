@@ -1,4 +1,4 @@
-"""Validation per source at fixed tokens, and continuations of fixed prompts."""
+"""Validation per source at fixed tokens, continuations of fixed prompts, and judgements of statements."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from growlm.data.dataset import TokenDataset
+from growlm.data.examples import proposition_text
 from growlm.data.tokenizer import Tokenizer
+from growlm.errors import CheckpointError
 from growlm.parallel.engine import Engine
 
 
@@ -84,6 +86,24 @@ def generate(
             break
         ids.append(drawn)
     return tokenizer.decode(ids[start:])
+
+
+@torch.no_grad()
+def judge(model: NextToken, tokenizer: Tokenizer, text: str, statement: str, *, context: int) -> float:
+    """Probability that a statement about a text (or about nothing) is true.
+
+    The softmax over the logits of the two signal tokens, where a teacher signal stands; the model sees the
+    last `context` tokens. Raises CheckpointError: the tokenizer has no signal tokens.
+    """
+    if tokenizer.signal_ids is None:
+        raise CheckpointError(
+            "This model cannot judge: its tokenizer has no signal tokens",
+            why="it was prepared without teacher signals",
+            fix="train on data with them: growlm data prepare OUT --signals NAME=PATH ...",
+        )
+    ids = tokenizer.encode(proposition_text(text, statement)) or [tokenizer.eos_id]
+    window = torch.tensor([ids[-context:]], device=model.device)
+    return torch.softmax(model.next_logits(window)[list(tokenizer.signal_ids)].double(), dim=-1)[0].item()
 
 
 def _draw(logits: Tensor, temperature: float, top_k: int, generator: torch.Generator) -> int:

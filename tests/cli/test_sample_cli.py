@@ -6,7 +6,7 @@ import pytest
 from growlm.data.prepare import prepare
 from growlm.testing.tiny import write_corpus
 from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model
-from growlm.train.validate import generate
+from growlm.train.validate import generate, judge
 from tests.cli.run_cli import growlm, train_four_steps
 
 
@@ -48,3 +48,15 @@ def test_sample_wants_the_tokenizer_it_was_trained_with(trained: Path, tmp_path:
     done = growlm("sample", trained / "run", "--prompt", "a", "--data", tmp_path)
     assert (done.code, "--data FOLDER" in done.err) == (65, True)
     assert growlm("sample", trained / "run").code == 2
+
+
+def test_judge_says_how_likely_a_statement_is(trained: Path) -> None:
+    call = ("sample", trained / "run", "--judge", "The river carries.", "It is wet.")
+    done = growlm(*call, "--json")
+    judged = json.loads(done.out)["judged"]
+    assert (judged["text"], judged["statement"]) == ("The river carries.", "It is wet.")
+    checkpoint = find_checkpoint(trained / "run")
+    model, tokenizer = masked_model(checkpoint), find_tokenizer(checkpoint, None)
+    assert judged["true"] == judge(model, tokenizer, "The river carries.", "It is wet.", context=16)
+    assert growlm(*call).out == f"P(true) = {judged['true']:.3f}\n"
+    assert growlm("sample", trained / "run", "--judge", "one").code == 2
