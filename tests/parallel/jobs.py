@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from growlm.model.decoder import Decoder
+from growlm.model.loss import Learning
 from growlm.model.masks import Ramp, Ranges
 from growlm.model.parameters import parameter_table
 from growlm.parallel.engine import Engine
 from growlm.parallel.world import World, join
 from growlm.plan.layout import Layout
 from growlm.plan.pieces import Piece
+from growlm.recipe.objectives import OBJECTIVES
 from growlm.recipe.schema import OptimTable
 from growlm.recipe.shape import ModelConfig
 from growlm.train.optimizer import Births, Optimizer
@@ -30,13 +32,16 @@ MASKS = (0.3, 0.6, 1.0)
 COMPUTE = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
 WEIGHTS = {"bf16": torch.float32, "fp32": torch.float32, "fp64": torch.float64}
 
-KINDS = ("losses", "norms", "validation", "logits")
+KINDS = ("losses", "norms", "validation", "logits", "objectives")
 
 CLIP, LR, EPS = 0.25, 0.1, 1e-2
 """An epsilon as large as a gradient: what is wrong in one of them is as wrong in its weight."""
 
 TOLERANCE = {"fp32": 1e-6, "fp64": 1e-12}
 """What rounding may come to in three steps: fp32 has 24 bits, fp64 53. Logits may have ten times as much."""
+
+END = 3
+"""The token that ends a document."""
 
 BIRTH = 1
 """The update at which the young parts of a grown model were born."""
@@ -46,7 +51,9 @@ BIRTH = 1
 class Training:
     """How a model trains for three steps, whatever it is laid out over.
 
-    `grown`: in the middle of a ramp, with parts that were born later and are warmed up again.
+    `grown`: in the middle of a ramp, with parts that were born later and are warmed up again. `learning`:
+    each target has a weight, many of them 0, sequences have objectives, and documents are kept apart.
+    `classes`: two targets are told apart from each other alone.
     """
 
     batch: int = 8
@@ -55,6 +62,8 @@ class Training:
     grown: bool = False
     precision: str = "fp32"
     deterministic: bool = False
+    learning: bool = False
+    classes: bool = False
 
 
 class Trainee(Protocol):
@@ -63,12 +72,16 @@ class Trainee(Protocol):
     config: ModelConfig
     parameters: dict[str, Tensor]
     pieces: dict[str, Piece]
+    group_losses: Tensor
 
     @property
     def grads(self) -> dict[str, Tensor]: ...
+    def keep_documents_apart(self, end: int | None) -> None: ...
     def set_mask(self, ramp: Ramp | None, value: float) -> None: ...
     def sequences(self, batch_size: int) -> list[int]: ...
-    def forward_backward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]: ...
+    def forward_backward(
+        self, tokens: Tensor, targets: Tensor, learning: Learning | None = None
+    ) -> tuple[Tensor, Tensor]: ...
     def zero_grad(self) -> None: ...
     def validate(self, tokens: Tensor, targets: Tensor, rows: int) -> float: ...
     def next_logits(self, tokens: Tensor) -> Tensor: ...
@@ -81,6 +94,7 @@ class Plain:
         self.model, self.config = model, model.config
         self.parameters = {name: p.detach() for name, p in model.named_parameters()}
         self.pieces = {name: Piece.whole(p.shape) for name, p in self.parameters.items()}
+        self.group_losses = torch.zeros(len(OBJECTIVES), dtype=torch.float64)
         self.set_mask = model.set_mask
         self.zero_grad = model.zero_grad
 
@@ -91,11 +105,32 @@ class Plain:
     def sequences(self, batch_size: int) -> list[int]:
         return list(range(batch_size))
 
-    def forward_backward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        loss = self.model.loss(tokens, targets)
+    def keep_documents_apart(self, end: int | None) -> None:
+        self.model.document_end = end
+
+    def forward_backward(
+        self, tokens: Tensor, targets: Tensor, learning: Learning | None = None
+    ) -> tuple[Tensor, Tensor]:
+        loss = self._loss(tokens, targets, learning)
         loss.backward()
         squares = [grad.double().square().sum() for grad in self.grads.values()]
         return loss.detach().double(), torch.stack(squares).sum().sqrt()
+
+    def _loss(self, tokens: Tensor, targets: Tensor, learning: Learning | None) -> Tensor:
+        """From whole logits, by torch's own cross entropy."""
+        logits = self.model.logits(tokens)
+        if learning is not None and learning.classes is not None:
+            chosen = torch.zeros(logits.shape[-1], dtype=torch.bool)
+            chosen[list(learning.classes)] = True
+            of_two = (chosen[targets] & (learning.weights > 0))[..., None]
+            logits = logits.masked_fill(of_two & ~chosen, -torch.inf)
+        losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        if learning is None:
+            return losses.mean()
+        learnt = losses.view(targets.shape) * (learning.weights > 0)
+        of_rows = learnt.detach().double().sum(1)
+        self.group_losses = torch.stack([of_rows[learning.group == g].sum() for g in range(len(OBJECTIVES))])
+        return (losses * learning.weights.flatten().to(losses.dtype)).mean()
 
     @torch.no_grad()
     def validate(self, tokens: Tensor, targets: Tensor, rows: int) -> float:  # noqa: ARG002
@@ -174,19 +209,23 @@ def figures(trainee: Trainee, how: Training) -> dict[str, Tensor]:
     settings = OptimTable(name=how.optimizer, lr=LR, eps=EPS)  # type: ignore[arg-type]
     births = births_of(config) if how.grown else {}
     optimizer = Optimizer(config, trainee.parameters, trainee.pieces, settings, births, gather)
-    losses, norms = [], []
+    trainee.keep_documents_apart(END if how.learning else None)
+    losses, norms, objectives = [], [], []
     for step, mask in enumerate(MASKS):
         trainee.set_mask(ramp, mask)
         rows = trainee.sequences(how.batch)
         tokens, targets = _batch(config, how.batch, how.length, seed=step)
         with _default(WEIGHTS[how.precision]):
-            loss, norm = trainee.forward_backward(tokens[rows], targets[rows])
+            learning = _learning(how, targets, seed=step) if how.learning else None
+            mine = learning.rows(torch.tensor(rows)) if learning else None
+            loss, norm = trainee.forward_backward(tokens[rows], targets[rows], mine)
         factor = (CLIP / (norm + 1e-6)).clamp(max=1.0)
         grads = {name: grad * factor.to(grad.dtype) for name, grad in trainee.grads.items()}
         optimizer.step(grads, LR, BIRTH + 1 + step, {BIRTH: 0.5} if how.grown else None, torch.zeros(()))
         trainee.zero_grad()
         losses.append(loss)
         norms.append(norm)
+        objectives.append(trainee.group_losses)
     trainee.set_mask(ramp, MASKS[0])
     valid = trainee.validate(*_batch(config, 5, how.length, seed=9), rows=2)
     logits = [trainee.next_logits(_batch(config, 1, length, seed=9)[0]) for length in (1, how.length - 1)]
@@ -195,6 +234,7 @@ def figures(trainee: Trainee, how: Training) -> dict[str, Tensor]:
         "norms": torch.stack(norms),
         "validation": torch.tensor(valid, dtype=torch.float64),
         "logits": torch.stack(logits),
+        "objectives": torch.stack(objectives) + (0 if how.learning else 1),  # they are compared by their size
     }
 
 
@@ -241,6 +281,15 @@ def _batch(config: ModelConfig, rows: int, length: int, seed: int) -> tuple[Tens
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, config.vocab_size, (rows, length + 1), generator=generator)
     return tokens[:, :-1], tokens[:, 1:]
+
+
+def _learning(how: Training, targets: Tensor, seed: int) -> Learning:
+    """Half of the targets count nothing, the others by their sequence's objective, on average 1."""
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.randint(0, len(OBJECTIVES), (len(targets),), generator=generator)
+    weights = torch.rand(targets.shape, generator=generator).round() * (1 + group)[:, None]
+    weights /= weights.mean()
+    return Learning(weights, group, (END, END + 1) if how.classes else None)
 
 
 def _all_apart(

@@ -78,6 +78,17 @@ SCALED: list[Row] = [
     ("qwen3", COMPLETEP | {"n_layers": 5}, {"pp": 2, "micro_batch": 2}, MUON),
     ("llama", COMPLETEP | {"logit_mult": 0.25}, {"dp": 2, "tp": 2, "zero": 1, "recompute": "full"}, MUON),
 ]
+LEARNING = {"learning": True}
+CLASSES = LEARNING | {"classes": True}
+OBJECTIVES: list[Row] = [
+    ("llama", {"vocab_size": 12}, {"micro_batch": 2}, CLASSES),
+    ("qwen3", {}, {"dp": 2, "zero": 3, "micro_batch": 2, "recompute": "selective"}, LEARNING | GROWN),
+    ("flm", {"vocab_size": 12}, {"dp": 2, "zero": 0}, CLASSES | {"deterministic": True}),
+    ("neox", {}, {"tp": 2, **SEQUENCE, "recompute": "full"}, LEARNING),
+    ("llama", {"n_layers": 5, "vocab_size": 12}, {"pp": 2, "interleave": 2, "micro_batch": 2}, CLASSES),
+    ("flm", {"tied": False}, {"dp": 2, "tp": 2, **SEQUENCE}, LEARNING | GROWN),
+    ("qwen3", {}, {"tp": 2, "pp": 2, "micro_batch": 2}, LEARNING | MUON),
+]
 CORNER: list[Row] = [
     ("qwen3", {}, {"dp": 2, "tp": 2, "pp": 2, **SEQUENCE, "recompute": "selective"}, GROWN | MUON),
     ("flm", {"n_layers": 5}, {"dp": 2, "tp": 2, "pp": 2, "zero": 1, "interleave": 2}, GROWN),
@@ -119,7 +130,9 @@ def name(row: Row) -> str:
     return "-".join([family, *scaled, *(f"{key}={value}" for key, value in shown.items())])
 
 
-@pytest.mark.parametrize("row", [*ALONE, *DATA, *TENSOR, *PIPELINE, *TOGETHER, *SCALED], ids=name)
+@pytest.mark.parametrize(
+    "row", [*ALONE, *DATA, *TENSOR, *PIPELINE, *TOGETHER, *SCALED, *OBJECTIVES], ids=name
+)
 def test_a_layout_trains_as_one_process(ranks: Ranks, row: Row) -> None:
     assert_equal(ranks, row, precision="fp64")
 
