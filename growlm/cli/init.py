@@ -48,10 +48,10 @@ def _with_data(recipe: Recipe, folder: Path) -> Recipe:
     model = recipe.model
     if folder.exists():
         from growlm.data.dataset import TokenDataset
+        from growlm.data.learning import usual_mixture
         from growlm.data.tokenizer import padded
 
-        dataset, weights = TokenDataset.open(folder), recipe.data.mixture
-        known = all(source in weights for source in dataset.sources)
-        changes["mixture"] = {source: weights[source] if known else 1.0 for source in dataset.sources}
+        dataset = TokenDataset.open(folder)
+        changes["mixture"] = usual_mixture(dataset, recipe.data.mixture)
         model = model.model_copy(update={"vocab_size": padded(dataset.vocab_size)})
     return recipe.model_copy(update={"model": model, "data": recipe.data.model_copy(update=changes)})

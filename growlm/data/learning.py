@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,20 @@ class Learnt:
     def learnt(self, sequences: Sequences, tokens: int) -> np.ndarray:
         """Which targets of a unit of examples with so many tokens are learnt, (1, unit) bool."""
         return sequences.learnt if self.marked else (np.arange(self.unit) < tokens - 1)[None]
+
+
+EXAMPLES_SHARE = 0.1
+
+
+def usual_mixture(dataset: TokenDataset, known: Mapping[str, float]) -> dict[str, float]:
+    """Weights to start from: those that are known of all running text, or else the same for each; examples
+    have a tenth of the whole together, each source by its tokens."""
+    text = [name for name in dataset.sources if dataset.kind(name) == "text"]
+    tokens = {name: dataset.tokens(name, "train") for name in dataset.sources if name not in text}
+    weights = {name: known[name] if all(n in known for n in text) else 1.0 for name in text}
+    share = sum(weights.values()) * EXAMPLES_SHARE / (1 - EXAMPLES_SHARE) if text else 1.0
+    total = max(1, sum(tokens.values()))
+    return weights | {name: float(f"{share * count / total:.3g}") for name, count in tokens.items()}
 
 
 def learnt_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,25 @@ def _begin(session: Session, step: int) -> None:
         total_steps=sum(s.steps for s in recipe.stages),
         total_tokens=total_tokens(recipe),
     )
+    for note, level in _notes_on_data(session):
+        session.event(step, note, level)
     largest = max(n_parameters(recipe.model_config_of(i)) for i in range(len(recipe.stages)))
     needed, free = 2 * STATE_BYTES * largest, free_bytes(session.folder)
     if free < needed:
         need, have = human_bytes(needed), human_bytes(free)
         session.event(step, f"two checkpoints of the largest stage need {need}, {have} are free", "warning")
+
+
+def _notes_on_data(session: Session) -> Iterator[tuple[str, str]]:
+    """What a person should know of the data before the run has been paid for, with its level."""
+    mixture, stages = session.mixture, session.recipe.stages
+    for source, one in mixture.learnt.items():
+        if one.packing and one.packing.too_long:
+            left_out = f"{one.packing.too_long:,} of {one.packing.examples + one.packing.too_long:,} examples"
+            yield f"{source}: {left_out} are longer than {one.unit} tokens and are left out", "warning"
+    for source, epochs in mixture.epochs(len(stages) - 1, stages[-1].steps).items():
+        if epochs > 1:
+            yield f"{source}: there is less of it than the run draws, {epochs:.1f} epochs", "info"
 
 
 def _refuse_if_ever_saved(session: Session) -> None:
