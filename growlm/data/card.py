@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ CARD_JSON, CARD_MD = "card.json", "card.md"
 SAMPLES, SAMPLE_CHARS, SHOWN = 100, 300, 3
 """Documents of each source that are looked at, how much of each, and how many of them are shown."""
 
+_UNSTATED = "not stated"
 _TOKENS_PER_CHAR = 3  # what a character of a language that the tokenizer does not know may take
 _SEARCH_TOKENS = 1 << 16
 _DIRECTION = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
@@ -99,11 +100,12 @@ def read_card(path: Path) -> dict[str, Any] | None:
 def samples_of(
     dataset: TokenDataset, tokenizer: Tokenizer, n: int = SAMPLES, length: int = SAMPLE_CHARS
 ) -> dict[str, list[str]]:
-    """By source the beginnings, of `length` characters, of up to `n` training documents, evenly spaced.
+    """By source up to `n` training documents, evenly spaced: the first `length` characters of texts, and of
+    examples the beginning and the end.
 
     Raises DataError if a block that is read is damaged.
     """
-    return {name: list(_beginnings(dataset, tokenizer, name, n, length)) for name in dataset.sources}
+    return {name: list(_texts(dataset, tokenizer, name, n, length)) for name in dataset.sources}
 
 
 def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
@@ -114,7 +116,7 @@ def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
         f"{head} Data",
         f"{facts['train']['documents']:,} training documents, {_mega(facts['train']['bytes'])} MB, "
         f"{facts['train']['tokens']:,} tokens of a tokenizer with {tokenizer['vocab_size']:,} entries "
-        f"(hash `{tokenizer['hash']}`). {facts['validation_share']:.2g} of the documents are held out. "
+        f"(hash `{tokenizer['hash']}`). {100 * facts['validation_share']:g} % of the documents are held out. "
         f"Fingerprint `{facts['fingerprint']}`.",
         _table(
             ("source", "kind", "split", "documents", "MB", "tokens", "bytes per token"),
@@ -128,7 +130,7 @@ def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
             [
                 (name, words, f"{count:,}")
                 for name, source in sources.items()
-                for words, count in (source["licenses"] or {"not stated": _documents(source)}).items()
+                for words, count in source["licenses"].items()
             ],
         ),
         *_steps(sources, head),
@@ -140,10 +142,11 @@ def markdown(facts: Mapping[str, Any], level: int = 1) -> str:
 
 def _source(source: Source, samples: Sequence[str]) -> SourceFacts:
     whole, found = _sum(source.splits.values()), Counter(map(language, samples))
+    unstated = whole.documents - sum(source.licenses.values())
     return SourceFacts(
         kind=source.kind,
         files=source.files,
-        licenses=source.licenses,
+        licenses={**source.licenses, **({_UNSTATED: unstated} if unstated > 0 else {})},
         steps=source.steps,
         splits={name: _sum([split]) for name, split in source.splits.items()},
         bytes_per_token=whole.bytes / whole.tokens if whole.tokens else None,
@@ -167,34 +170,33 @@ def _reasons_of(sources: Iterable[Source], name: str) -> dict[str, int]:
     return dict(total)
 
 
-def _beginnings(
-    dataset: TokenDataset, tokenizer: Tokenizer, source: str, n: int, length: int
-) -> Iterable[str]:
-    total, wanted = dataset.tokens(source, "train"), _TOKENS_PER_CHAR * length
-    seen: set[int] = set()
-    for start in (i * total // n for i in range(n)):
-        if start:
-            ids = _plain(dataset.read(source, "train", start - 1, min(_SEARCH_TOKENS, total - start + 1)))
-            ends = np.flatnonzero(ids[:-1] == tokenizer.eos_id)
-            start += int(ends[0]) if len(ends) else 0
-        if start in seen or start >= total:
-            continue
-        seen.add(start)
-        ids = _plain(dataset.read(source, "train", start, min(wanted, total - start)))
+def _texts(dataset: TokenDataset, tokenizer: Tokenizer, source: str, n: int, length: int) -> Iterator[str]:
+    is_text = dataset.manifest.sources[source].kind == "text"
+    wanted = _TOKENS_PER_CHAR * length if is_text else _SEARCH_TOKENS
+    for start in _starts(dataset, tokenizer.eos_id, source, n):
+        ids = _plain(dataset, source, start, wanted)
         ends = np.flatnonzero(ids == tokenizer.eos_id)
         text = tokenizer.decode(ids[: ends[0] if len(ends) else None].tolist()).strip("\ufffd")
+        if len(text) > length or not len(ends):
+            text = f"{text[:length]}…" if is_text else f"{text[: length // 2]} … {text[-length // 2 :]}"
         if text.strip():
-            whole = len(ends) and len(text) <= length
-            yield text if whole else text[:length] + "…"
+            yield text
 
 
-def _plain(ids: np.ndarray) -> np.ndarray:
-    """Token ids without the marks of what is learnt."""
-    return ids.astype(np.int64) & (MARK - 1)
+def _starts(dataset: TokenDataset, eos_id: int, source: str, n: int) -> list[int]:
+    """Where up to `n` documents begin, evenly spaced; of a very long one, somewhere in it."""
+    total = dataset.tokens(source, "train")
+    starts = {0} if total else set()
+    for place in (i * total // n for i in range(1, n)):
+        ends = np.flatnonzero(_plain(dataset, source, place - 1, _SEARCH_TOKENS) == eos_id)
+        starts.add(place + int(ends[0]) if len(ends) else place)
+    return sorted(starts - {total})
 
 
-def _documents(source: Mapping[str, Any]) -> int:
-    return sum(split["documents"] for split in source["splits"].values())
+def _plain(dataset: TokenDataset, source: str, start: int, count: int) -> np.ndarray:
+    """Up to `count` training tokens without the marks of what is learnt."""
+    count = min(count, dataset.tokens(source, "train") - start)
+    return dataset.read(source, "train", start, count).astype(np.int64) & (MARK - 1)
 
 
 def _split_rows(name: str, source: Mapping[str, Any]) -> list[Sequence[str]]:

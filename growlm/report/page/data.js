@@ -23,7 +23,7 @@ const shares = (languages) => Object.entries(languages).sort((a, b) => b[1] - a[
 
 function licences(found) {
   const all = Object.entries(found), one = all.length < 2;
-  return el("span", { class: "lines" }, all.length ? all.map(([words, documents]) => el("span", {}, one ? words : `${words}: ${count(documents)}`)) : "not stated");
+  return el("span", { class: "lines" }, all.map(([words, documents]) => el("span", {}, one ? words : `${words}: ${count(documents)}`)));
 }
 
 function mixtureTable(card) {
