@@ -23,9 +23,11 @@ import tokenizers
 from growlm.data.dataset import TokenDataset
 from growlm.data.demo_text import demo_sources
 from growlm.data.mixture import Mixture, Span
-from growlm.data.prepare import encode, prepare
+from growlm.data.pipeline.encode import encode
+from growlm.data.prepare import prepare
 from growlm.data.reading.documents import documents
 from growlm.data.reading.files import expand
+from growlm.data.segments import Segment
 from growlm.data.tokenizer import Tokenizer
 
 SHAPES = ((16, 256, 256), (16, 1024, 1024), (16, 1024, 256), (64, 2048, 256))
@@ -72,7 +74,7 @@ def tokenised(path: Path, texts: list[str]) -> tuple[float, float]:
     size = sum(len(text.encode()) for text in texts) / 1e6
 
     def run_ours() -> None:
-        for _ in encode(((0, text) for text in texts), ours, np.dtype("<u2")):
+        for _ in encode(((0, [Segment(text)]) for text in texts), ours, np.dtype("<u2")):
             pass
 
     def run_theirs() -> None:

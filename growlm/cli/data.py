@@ -22,23 +22,69 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def prepare(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     source: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="NAME=PATH",
             help="Text: a file, folder or glob of .txt, .md, .jsonl (.gz, .zst), .parquet. Repeat for more.",
         ),
-    ],
+    ] = None,
+    signals: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="Propositions with their truth (`growlm data signals`)."),
+    ] = None,
+    instructions: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="Prompts with their answers, as .jsonl.")
+    ] = None,
+    tokens: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATH", help="Text that is tokenised already, with --tokenizer."),
+    ] = None,
     vocab_size: Annotated[int, typer.Option(help="Tokens of the tokenizer that is trained.")] = 8192,
     tokenizer: Annotated[
         Path | None, typer.Option(help="Use this tokenizer.json or *.tiktoken instead of training one.")
     ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SHARE", help="A source's share of the text the tokenizer is trained on."),
+    ] = None,
+    license: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="Licence of documents that do not state their own."),
+    ] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=CODE", help="Leave out documents in other languages.")
+    ] = None,
+    near_duplicates: Annotated[bool, typer.Option(help="Leave out near copies (MinHash).")] = True,
+    quality: Annotated[bool, typer.Option("--quality", help="Leave out what is no good text.")] = False,
+    pii: Annotated[
+        bool, typer.Option("--pii", help="Replace addresses, telephone numbers and keys.")
+    ] = False,
+    decontaminate: Annotated[
+        list[Path] | None, typer.Option(help="Leave out documents that quote this evaluation set.")
+    ] = None,
     validation_share: Annotated[float, typer.Option(help="Share of the documents that is held out.")] = 0.01,
+    max_bad_rows: Annotated[
+        int, typer.Option(min=0, help="So many rows that cannot be read are left out (quarantine.jsonl).")
+    ] = 100,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default one per core for large inputs.")
+    ] = None,
+    executor: Annotated[str, typer.Option(help="`local`, `slurm` or `ray` (through datatrove).")] = "local",
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="An option of datatrove's executor: partition=cpu, time=4:00:00."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace data that was prepared there before.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Clean, split and tokenize text into memory-mapped shards."""
+    """Clean, split and tokenize text and examples into memory-mapped shards.
+
+    Killed, the same command goes on where it stopped.
+    """
     from growlm.errors import RecipeError
 
     if out.exists() and not force and (not out.is_dir() or any(out.iterdir())):
@@ -48,15 +94,30 @@ def prepare(
             why="a run may be training on it: its data must not change",
             fix="name a new folder, or replace what was prepared there with --force",
         )
+    from growlm.data.prepare import Cleaning, executor_of, sources_of
     from growlm.data.prepare import prepare as run
     from growlm.data.progress import Progress
 
     manifest = run(
         out,
-        _sources(source),
+        sources_of(
+            {
+                "text": _pairs("--source", source),
+                "signals": _pairs("--signals", signals),
+                "instructions": _pairs("--instructions", instructions),
+                "tokens": _pairs("--tokens", tokens),
+            },
+            licenses=_pairs("--license", license),
+            languages=_pairs("--language", language),
+            weights=_pairs("--weight", weight),
+        ),
         vocab_size=vocab_size,
         tokenizer=tokenizer,
         validation_share=validation_share,
+        cleaning=Cleaning(near_duplicates, quality, pii, tuple(decontaminate or ())),
+        max_bad_rows=max_bad_rows,
+        workers=workers,
+        executor=executor_of(executor, workers, dict(_pairs("--cluster", cluster))),
         progress=Progress(),
     )
     summary = _summary(manifest)
@@ -86,16 +147,18 @@ def inspect(
     typer.echo(json.dumps(summary, ensure_ascii=False) if as_json else _report(summary, split))
 
 
-def _sources(flags: list[str]) -> dict[str, list[str | Path]]:
+def _pairs(option: str, flags: list[str] | None) -> list[tuple[str, str]]:
+    """NAME=VALUE flags, split. Raises RecipeError."""
     from growlm.errors import RecipeError
 
-    sources: dict[str, list[str | Path]] = {}
-    for flag in flags:
-        name, equals, path = flag.partition("=")
-        if not (equals and name and path):
-            raise RecipeError(f"{flag!r} is no source", where="--source", fix="--source en=PATH")
-        sources.setdefault(name, []).append(path)
-    return sources
+    pairs = []
+    for flag in flags or []:
+        name, equals, value = flag.partition("=")
+        if not (equals and name and value):
+            what = "source" if option == "--source" else f"NAME=VALUE for {option}"
+            raise RecipeError(f"{flag!r} is no {what}", where=option, fix=f"{option} en=...")
+        pairs.append((name, value))
+    return pairs
 
 
 def _known(dataset: TokenDataset, source: str | None, split: str) -> list[str]:

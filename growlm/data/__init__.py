@@ -1,9 +1,10 @@
 """Data: text to token shards, and the mixture that serves them to training.
 
     reading/      files of every format to documents, checked and cut
-    scan          first pass: duplicates, the train/validation split, the tokenizer's sample
+    cleaning/     pure functions on texts: normal form, quality, language, near duplicates, evaluation sets
+    pipeline/     from documents to shards in phases of independent tasks, that survive a kill
+    prepare       the one entry to the pipeline
     tokenizer     byte-level BPE: train, load, check; `tiktoken_ranks` converts rank files
-    prepare       second pass: tokens into shards, committed as one folder
     manifest      what a prepared folder holds
     dataset       a prepared folder, memory-mapped and verified
     mixture       the batch at (span, step); `permutation` is its shuffle

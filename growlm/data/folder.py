@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all: written beside its place, fsynced, renamed."""
+"""A folder that appears whole or not at all: made in a work folder beside its place, fsynced, renamed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from growlm.data.manifest import MANIFEST
-from growlm.errors import DataError, DiskError, LockError
+from growlm.errors import DataError, DiskError, GrowLMError, LockError
 from growlm.testing.faults import fault_point
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder; when the block succeeds it becomes `out`, else it is removed.
+def work_folder(out: Path, key: str) -> Iterator[Path]:
+    """Yield the work folder of `out` for the plan `key`: what an earlier start with that key has left in it.
 
-    An `out` that was prepared before is replaced; it is put back if the process died while doing so.
+    What one with another key has left is removed; so is all of it when the block succeeds, or raises an
+    error of its input. After a kill or an error of the disk it stays, to go on from.
 
     Raises:
         DataError: `out` exists and is something else.
@@ -29,30 +30,47 @@ def whole_folder(out: Path) -> Iterator[Path]:
         DiskError: any OSError of writing (full, read-only, failing disk).
     """
     _refuse_other(out)
-    temporary, old = (out.with_name(f".{out.name}.{word}") for word in ("preparing", "replaced"))
+    place = _beside(out, "preparing")
     try:
-        temporary.mkdir(parents=True, exist_ok=True)
-        lock = _lock(temporary, out)
+        place.mkdir(parents=True, exist_ok=True)
+        lock = _lock(place, out)
         try:
-            _put_back(old, out)
-            _empty(temporary)
-            yield temporary
-            _sync(temporary)
-            if out.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                out.rename(old)
-                fault_point("data.between_renames")
-            temporary.rename(out)
-            _sync_names(out.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        except BaseException:
-            _put_back(old, out)
-            shutil.rmtree(temporary, ignore_errors=True)
+            _put_back(out)
+            for other in place.iterdir():
+                if other.name != key:
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+            (place / key).mkdir(exist_ok=True)
+            yield place / key
+            shutil.rmtree(place)
+        except GrowLMError as error:
+            if type(error) is not GrowLMError:
+                shutil.rmtree(place, ignore_errors=True)
             raise
         finally:
             os.close(lock)
     except OSError as error:
-        raise _disk_error(out, error) from error
+        raise _disk_error(out, place, error) from error
+
+
+def replace(out: Path, ready: Path) -> None:
+    """Make `ready` the folder `out`; one that is there already is replaced.
+
+    It is put back by the next start if the process dies in between. Raises OSError.
+    """
+    old = _beside(out, "replaced")
+    for path in [*ready.rglob("*"), ready]:
+        _sync(path)
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        out.rename(old)
+        fault_point("data.between_renames")
+    ready.rename(out)
+    _sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(out: Path, word: str) -> Path:
+    return out.with_name(f".{out.name}.{word}")
 
 
 def _refuse_other(out: Path) -> None:
@@ -80,23 +98,14 @@ def _lock(folder: Path, out: Path) -> int:
     return fd
 
 
-def _put_back(old: Path, out: Path) -> None:
+def _put_back(out: Path) -> None:
+    """Undo the first half of a `replace` that was killed."""
+    old = _beside(out, "replaced")
     if old.exists() and not out.exists():
         old.rename(out)
 
 
-def _empty(folder: Path) -> None:
-    """Remove what a killed preparation has left."""
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _sync_names(path)
-
-
-def _sync_names(path: Path) -> None:
+def _sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -104,13 +113,15 @@ def _sync_names(path: Path) -> None:
         os.close(fd)
 
 
-def _disk_error(out: Path, error: OSError) -> DiskError:
+def _disk_error(out: Path, place: Path, error: OSError) -> DiskError:
     full = error.errno in _FULL
+    kept = f"; what is done is kept in {place}" if place.exists() else "; nothing was left behind"
     return DiskError(
         "The disk is full" if full else "The output folder cannot be written",
         where=str(out),
-        why=f"{error.strerror or error}; nothing was left behind",
-        fix="free some space, or name a folder on another disk"
+        why=f"{error.strerror or error}{kept}",
+        fix="free some space and run the same command again, which goes on where it stopped; "
+        "or name a folder on another disk"
         if full
         else "make the folder above it writable, or name another one",
     )

@@ -29,6 +29,11 @@ class Progress:
             yield lines.advance
             lines.show()
 
+    def say(self, line: str) -> None:
+        """Print a line."""
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
 
 QUIET = Progress(quiet=True)
 
