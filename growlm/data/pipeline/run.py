@@ -14,12 +14,12 @@ from growlm.data.pipeline.copies import BANDS_OF, buckets
 from growlm.data.pipeline.encode import stored_dtype
 from growlm.data.pipeline.parts import cut_parts
 from growlm.data.pipeline.sample import TOKENIZER, sample_bins
-from growlm.data.pipeline.scan import too_many
 from growlm.data.pipeline.settle import Settled, settled, split_limit
 from growlm.data.pipeline.steps import added
 from growlm.data.pipeline.tasks import Executor
 from growlm.data.pipeline.work import ChunkPlace, Work
 from growlm.data.progress import Progress
+from growlm.data.reading.bad_rows import too_many
 from growlm.data.reading.text import CUT_CHARS
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import DataError

@@ -13,6 +13,7 @@ from growlm.data.pipeline.chunks import ChunkWriter
 from growlm.data.pipeline.plan import SourcePlan, Stamp
 from growlm.data.pipeline.steps import Cleaner, Tally, size_of
 from growlm.data.pipeline.work import Part, Work
+from growlm.data.reading.bad_rows import BadRows
 from growlm.data.reading.documents import documents, read, rows
 from growlm.data.reading.rows import START_CHARS
 from growlm.data.segments import Document
@@ -21,30 +22,6 @@ from growlm.errors import DataError
 _EXAMPLES = {"signals": signal_document, "instructions": instruction_document}
 _LICENSES = 1000  # different ones that are told apart in a part
 _OTHER = "other"
-
-
-class BadRows:
-    """The rows of a part that are no documents; more than `limit` of them are an error."""
-
-    def __init__(self, limit: int) -> None:
-        self.rows: list[dict[str, str]] = []
-        self._limit = limit
-
-    def add(self, error: DataError, start: str) -> None:
-        """Set a row aside. Raises DataError: it is one too many."""
-        self.rows.append({"where": error.where, "reason": error.what, "why": error.why, "row": start})
-        if len(self.rows) > self._limit:
-            raise too_many(self._limit, len(self.rows), error) if self._limit else error
-
-
-def too_many(limit: int, count: int, last: DataError) -> DataError:
-    """The error for more bad rows than are allowed."""
-    return DataError(
-        f"More than {limit} rows are bad",
-        where=last.where,
-        why=f"the last of {count}: {last.what}" + (f": {last.why}" if last.why else ""),
-        fix="repair the source, or allow more of them with --max-bad-rows",
-    )
 
 
 def scan(work: Work, number: int, advance: Callable[[int], None]) -> None:
