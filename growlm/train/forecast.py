@@ -1,7 +1,7 @@
 """At every evaluation: where the loss of this stage will end, on record; a warning when it stays above.
 
-The forecast is of the training loss, which is measured at every step, and of the current stage alone: what a
-growth does to the loss is not in any law (growlm/scaling/forecast.py).
+The forecast is of the training loss of running text, which is measured at every step, and of the current stage
+alone: what a growth does to the loss is not in any law (growlm/scaling/forecast.py).
 """
 
 from __future__ import annotations
@@ -64,11 +64,20 @@ class Forecasts:
             self.reader = RecordReader(session.recorder.path)
         before = len(self.steps)
         for r in self.reader.read():
-            if r["kind"] == "step" and r.get("stage") == stage and r.get("applied") and r["loss"] is not None:
-                self.steps.append(r["step"] - start)
-                self.losses.append(r["loss"])
+            if r["kind"] == "step" and r.get("stage") == stage and r.get("applied"):
+                loss = _of_language(r)
+                if loss is not None:
+                    self.steps.append(r["step"] - start)
+                    self.losses.append(loss)
         self.reader.records.clear()
         return len(self.steps) - before
+
+
+def _of_language(record: dict[str, Any]) -> float | None:
+    """The loss that laws of loss are about: of running text, where a run learns other things too."""
+    if "objectives" not in record:
+        return record["loss"]
+    return record["objectives"].get("language", {}).get("loss")
 
 
 def forecast_stage(session: Session, state: TrainState) -> None:
