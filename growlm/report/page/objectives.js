@@ -21,7 +21,7 @@ function objectiveChart(node, run, axis) {
   const held = Object.keys(run.valid).filter((s) => !isText(run, s))
     .map((s) => line(x, run.valid[s], { name: s, key: exampleColour(run, s), dots: true }));
   chart(node, { title: "Loss by objective, nats per learnt token", axis, format: VALUE.loss, log: true, height: 280, stages: unnamed(stages), lines: [...trained, ...held] });
-  node.append(el("p", { class: "note muted" }, held.length ? "Dots: held-out examples. " : "", "Language learns every token, teacher the signal only, instruction what the recipe says. To guess a signal costs ln 2 ≈ 0.693."));
+  node.append(el("p", { class: "note muted" }, held.length ? "Dots: held-out examples. " : "", "Language learns every token, teacher the signal only, instruction what the recipe says. Whoever knows only that a signal comes pays ln 2 ≈ 0.693."));
 }
 
 function accuracyChart(node, run, axis) {
