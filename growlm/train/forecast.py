@@ -1,7 +1,7 @@
 """At every evaluation: where the loss of this stage will end, on record; a warning when it stays above.
 
-The forecast is of the training loss of running text, which is measured at every step, and of the current stage
-alone: what a growth does to the loss is not in any law (growlm/scaling/forecast.py).
+The forecast is of the training loss of running text, which is measured at every step, and of the current
+stage alone: what a growth does to the loss is not in any law (growlm/scaling/forecast.py).
 """
 
 from __future__ import annotations
