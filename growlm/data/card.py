@@ -187,7 +187,7 @@ def _starts(dataset: TokenDataset, eos_id: int, source: str, n: int) -> list[int
     """Where up to `n` documents begin, evenly spaced; of a very long one, somewhere in it."""
     total = dataset.tokens(source, "train")
     starts = {0} if total else set()
-    for place in (i * total // n for i in range(1, n)):
+    for place in sorted({i * total // n for i in range(1, n)} - {0}):
         ends = np.flatnonzero(_plain(dataset, source, place - 1, _SEARCH_TOKENS) == eos_id)
         starts.add(place + int(ends[0]) if len(ends) else place)
     return sorted(starts - {total})
