@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from growlm.data.card import facts, markdown, read_card, samples_of
 from growlm.data.dataset import TokenDataset
 from growlm.data.manifest import Step
-from growlm.data.tokenizer import Tokenizer
+from growlm.data.prepare import prepare
+from growlm.data.sources import SourceOptions
+from growlm.data.tokenizer import SIGNALS, Tokenizer
 from tests.data.texts import chinese, english
 
 
@@ -30,6 +32,24 @@ def test_samples_are_beginnings_of_training_documents(dataset: TokenDataset) -> 
 def test_a_whole_document_is_shown_without_an_ellipsis(dataset: TokenDataset) -> None:
     samples = samples_of(dataset, Tokenizer.load(dataset.tokenizer_path), n=2, length=5000)
     assert set(samples["en"]) <= set(english(60))
+
+
+def test_examples_are_shown_with_their_end(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"Number {i} is here. " * (9 + i), "proposition": f"It is {i}.", "signal": i % 2 == 0}
+        for i in range(30)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sources = {"rows": SourceOptions([tmp_path / "rows.jsonl"], kind="signals")}
+    prepare(tmp_path / "out", sources, vocab_size=400, validation_share=0.2)
+    dataset = TokenDataset.open(tmp_path / "out")
+    found = samples_of(dataset, Tokenizer.load(dataset.tokenizer_path), length=60)["rows"]
+    documents = dataset.manifest.sources["rows"].splits["train"].documents
+    assert len(set(found)) == len(found) > documents / 2
+    for text in found:
+        start, end = text.split(" … ")
+        number = int(start.split()[1])
+        assert end.endswith(f"It is {number}.{SIGNALS[number % 2]}")
 
 
 def test_the_facts_add_up_to_the_manifest(dataset: TokenDataset) -> None:
