@@ -1,4 +1,5 @@
-"""Check on a GPU what the tests check on a CPU: the same loss and gradients in fp32 and bf16, also compiled.
+"""Check on a GPU what the tests check on a CPU: the same loss and gradients in fp32 and bf16, also compiled,
+and with weighed targets in documents that are kept apart.
 
 Also that attention in bf16 is a flash or cuDNN kernel, grouped or not, and that a training step never waits
 for the GPU.
@@ -17,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from growlm.model.attention import attention
 from growlm.model.decoder import Decoder
+from growlm.model.loss import Learning
 from growlm.model.masks import Ramp
 from growlm.parallel.compile import compile_blocks
 from growlm.parallel.recompute import recompute
@@ -42,7 +44,7 @@ def config(family: str) -> ModelConfig:
 
 
 def loss_and_gradient(
-    family: str, device: str, dtype: torch.dtype | None, layout: Layout
+    family: str, device: str, dtype: torch.dtype | None, layout: Layout, weighed: bool
 ) -> tuple[Tensor, Tensor]:
     """Loss of one batch on `device`, and its gradient as one vector; both back on the CPU."""
     c = config(family)
@@ -53,16 +55,23 @@ def loss_and_gradient(
         compile_blocks(model)
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, c.vocab_size, (2, 4, 128), generator=generator).to(device)
-    loss = model.loss(tokens[0], tokens[1])
+    learning = None
+    if weighed:
+        model.document_end = 0
+        tokens[:, :, ::50] = 0
+        weights = torch.rand(4, 128, generator=generator).round()
+        group, classes = torch.zeros(4, dtype=torch.int64), (0, 1)
+        learning = Learning(weights / weights.mean(), group, classes).to(torch.device(device))
+    loss, _ = model.head_loss(model(tokens[0], documents=tokens[0]), tokens[1], learning)
     loss.backward()
     gradients = [p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None]
     return loss.detach().cpu(), torch.cat(gradients)
 
 
-def difference(family: str, dtype: torch.dtype | None, layout: Layout) -> float:
+def difference(family: str, dtype: torch.dtype | None, layout: Layout, weighed: bool) -> float:
     """The larger relative difference of loss and gradient between the GPU and fp32 on the CPU."""
-    found = loss_and_gradient(family, "cuda", dtype, layout)
-    expected = loss_and_gradient(family, "cpu", None, Layout())
+    found = loss_and_gradient(family, "cuda", dtype, layout, weighed)
+    expected = loss_and_gradient(family, "cpu", None, Layout(), weighed)
     return max(((a - b).norm() / b.norm()).item() for a, b in zip(found, expected, strict=True))
 
 
@@ -95,9 +104,10 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     layouts = [Layout(recompute=kind, compile=compiled) for compiled, kind in WAYS]
     limits = ((None, 1e-4), (torch.bfloat16, 5e-2))
-    for family, (dtype, limit), layout in product(("flm", "llama"), limits, layouts):
-        found = difference(family, dtype, layout)
+    for family, (dtype, limit), layout, weighed in product(("flm", "llama"), limits, layouts, (False, True)):
+        found = difference(family, dtype, layout, weighed)
         way = f"recompute {layout.recompute}, {'compiled' if layout.compile else 'eager'}"
+        way += ", weighed" if weighed else ""
         print(f"{family} {dtype or 'fp32'} {way}: GPU against CPU {found:.2g} (at most {limit:g})")
         assert found <= limit
     check_kernel(16)
