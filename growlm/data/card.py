@@ -252,7 +252,7 @@ def _steps(sources: Mapping[str, Any], head: str) -> list[str]:
 def _step_row(step: Mapping[str, Any]) -> list[str]:
     documents = [f"{step[key]:,}" for key in ("documents_in", "documents_out")]
     sizes = [_mega(step[key]) for key in ("bytes_in", "bytes_out")]
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in step["reasons"].items())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in step["reasons"].items() if count)
     return [step["name"], *documents, *sizes, reasons]
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from growlm.data.card import facts, markdown, read_card, samples_of
 from growlm.data.dataset import TokenDataset
 from growlm.data.manifest import Step
-from growlm.data.prepare import prepare
+from growlm.data.prepare import Cleaning, prepare
 from growlm.data.sources import SourceOptions
 from growlm.data.tokenizer import SIGNALS, Tokenizer
-from tests.data.texts import chinese, english
+from tests.data.texts import chinese, english, write_jsonl
 
 
 def test_samples_are_beginnings_of_training_documents(dataset: TokenDataset) -> None:
@@ -50,6 +50,23 @@ def test_examples_are_shown_with_their_end(tmp_path: Path) -> None:
         start, end = text.split(" … ")
         number = int(start.split()[1])
         assert end.endswith(f"It is {number}.{SIGNALS[number % 2]}")
+
+
+def test_every_evaluation_set_is_told_of(tmp_path: Path) -> None:
+    texts = english(30)
+    quoted = " ".join(texts[3].split()[10:40])
+    for name, question in (
+        ("quoted", quoted),
+        ("other", "Why do birds sing, and who listens to them at night?"),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"question": question}))
+    sets = [tmp_path / "quoted.jsonl", tmp_path / "other.jsonl"]
+    sources = {"en": [write_jsonl(tmp_path / "en.jsonl", texts)]}
+    cleaning = Cleaning(decontaminate=sets)
+    manifest = prepare(tmp_path / "out", sources, vocab_size=400, validation_share=0.2, cleaning=cleaning)
+    found = facts(manifest, {})
+    assert found["contamination"] == {"other": 0, "quoted": 1}
+    assert "| other | 0 |" in markdown(found)
 
 
 def test_the_facts_add_up_to_the_manifest(dataset: TokenDataset) -> None:

@@ -55,6 +55,8 @@ class Cleaner:
     def __init__(self, source: SourcePlan, plan: Plan, folder: Path) -> None:
         steps = _steps(source, plan, folder)
         self.tallies = [Tally(name) for name, _ in steps]
+        if plan.decontaminate:  # a set that nothing quotes is told of too
+            self.tallies[-1].reasons.update(dict.fromkeys(_contamination(folder / CONTAMINATION).names, 0))
         self._steps = [(tally, clean) for tally, (_, clean) in zip(self.tallies, steps, strict=True)]
 
     def clean(self, document: Document) -> Document | None:

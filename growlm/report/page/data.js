@@ -36,7 +36,7 @@ function mixtureTable(card) {
 
 function stepTable(sources) {
   const rows = sources.flatMap(([name, s]) => s.steps.map((step) => [name, step.name, whole(step.documents_in), whole(step.documents_out), bytes(step.bytes_in), bytes(step.bytes_out),
-    el("span", { class: "lines" }, Object.entries(step.reasons).map(([reason, documents]) => el("span", {}, `${reason}: ${whole(documents)}`)))]));
+    el("span", { class: "lines" }, Object.entries(step.reasons).filter(([, documents]) => documents).map(([reason, documents]) => el("span", {}, `${reason}: ${whole(documents)}`)))]));
   return rows.length ? [fold("Steps of the preparation", table("What each step took in and left", ["Source", "Step", "Documents in", "Out", "Size in", "Out", "Left out or changed"], rows))] : [];
 }
 
