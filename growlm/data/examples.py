@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from growlm.data.reading.text import check_characters
 from growlm.data.segments import Document, Segment
 from growlm.data.tokenizer import SIGNALS
 from growlm.errors import DataError
@@ -172,11 +173,7 @@ def _checked(value: str, name: str, where: str, *, empty: bool = False) -> str:
     text = value.strip()
     if not text and not empty:
         raise _malformed(f"A row has nothing in {name}", where, "", "fill it in, or leave the row out")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):04x} alone is no character"
-        raise _malformed(f"Half of a surrogate pair is in {name}", where, half, "write it again") from error
+    check_characters(text, f"{where}: {name}")
     return text
 
 

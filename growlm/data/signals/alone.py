@@ -8,6 +8,7 @@ so 0.5 is chance.
 from __future__ import annotations
 
 import math
+import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,10 +22,12 @@ _WORD = re.compile(r"[^\W\u4e00-\u9fff]+|[\u4e00-\u9fff]")
 _Features = frozenset[tuple[str, str]]
 
 
-def accuracy_alone(propositions: Sequence[Proposition]) -> float:
-    """Share of the first `SAMPLE` statements that are told right; those that are undecided count half."""
+def accuracy_alone(propositions: Sequence[Proposition], sample: int = SAMPLE) -> float:
+    """Share of `sample` statements, drawn evenly, that are told right; the undecided count half."""
+    if len(propositions) > sample:
+        propositions = random.Random(0).sample(propositions, sample)
     halves: tuple[list[tuple[_Features, bool]], ...] = ([], [])
-    for one in propositions[:SAMPLE]:
+    for one in propositions:
         half = xxhash.xxh3_64_intdigest((one.item.text or one.statement).encode()) & 1
         words = frozenset((one.label, word) for word in _WORD.findall(one.statement.lower()))
         halves[half].append((words, one.true))

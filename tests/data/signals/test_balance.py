@@ -99,6 +99,7 @@ def test_words_of_a_statement_alone_are_at_chance(task: str):
         items = items_of(template, dict(zip(labels, (2400, 1100, 700), strict=False)))
     made = list(propositions(template, items, 1, random.Random(1)))
     assert accuracy_alone(made) == pytest.approx(0.5, abs=0.05)
+    assert accuracy_alone(made, sample=1500) == pytest.approx(0.5, abs=0.08)
 
 
 def test_words_that_tell_the_truth_are_measured():
