@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from growlm.cli.options import pairs
+
 if TYPE_CHECKING:
+    import numpy as np
+
     from growlm.data.dataset import TokenDataset
     from growlm.data.manifest import Manifest
     from growlm.data.tokenizer import Tokenizer
@@ -102,14 +106,14 @@ def prepare(
         out,
         sources_of(
             {
-                "text": _pairs("--source", source),
-                "signals": _pairs("--signals", signals),
-                "instructions": _pairs("--instructions", instructions),
-                "tokens": _pairs("--tokens", tokens),
+                "text": pairs("--source", source),
+                "signals": pairs("--signals", signals),
+                "instructions": pairs("--instructions", instructions),
+                "tokens": pairs("--tokens", tokens),
             },
-            licenses=_pairs("--license", license),
-            languages=_pairs("--language", language),
-            weights=_pairs("--weight", weight),
+            licenses=pairs("--license", license),
+            languages=pairs("--language", language),
+            weights=pairs("--weight", weight),
         ),
         vocab_size=vocab_size,
         tokenizer=tokenizer,
@@ -117,7 +121,7 @@ def prepare(
         cleaning=Cleaning(near_duplicates, quality, pii, tuple(decontaminate or ())),
         max_bad_rows=max_bad_rows,
         workers=workers,
-        executor=executor_of(executor, workers, dict(_pairs("--cluster", cluster))),
+        executor=executor_of(executor, workers, dict(pairs("--cluster", cluster))),
         progress=Progress(),
     )
     summary = _summary(manifest)
@@ -145,20 +149,6 @@ def inspect(
     tokenizer = Tokenizer.load(dataset.tokenizer_path)
     summary["pieces"] = {name: _pieces(dataset, tokenizer, name, split, n) for name in names}
     typer.echo(json.dumps(summary, ensure_ascii=False) if as_json else _report(summary, split))
-
-
-def _pairs(option: str, flags: list[str] | None) -> list[tuple[str, str]]:
-    """NAME=VALUE flags, split. Raises RecipeError."""
-    from growlm.errors import RecipeError
-
-    pairs = []
-    for flag in flags or []:
-        name, equals, value = flag.partition("=")
-        if not (equals and name and value):
-            what = "source" if option == "--source" else f"NAME=VALUE for {option}"
-            raise RecipeError(f"{flag!r} is no {what}", where=option, fix=f"{option} en=...")
-        pairs.append((name, value))
-    return pairs
 
 
 def _known(dataset: TokenDataset, source: str | None, split: str) -> list[str]:
@@ -196,28 +186,43 @@ def _pieces(
     length = min(length, total)
     starts = [i * (total - length) // max(1, count - 1) for i in range(count)]
     return [
-        {"token": start, "text": tokenizer.decode(dataset.read(source, split, start, length).tolist())}
+        {"token": start, "text": tokenizer.decode(_plain(dataset.read(source, split, start, length)))}
         for start in starts
     ]
 
 
+def _plain(ids: np.ndarray) -> list[int]:
+    """Token ids without the marks of what is learnt."""
+    from growlm.data.manifest import MARK
+
+    return [number & (MARK - 1) for number in ids.tolist()]
+
+
 def _table(summary: dict[str, Any]) -> str:
-    columns = ("source", "split", "documents", "MB", "tokens", "bytes/token", "shards")
-    rows = ["{:<12} {:<6} {:>10} {:>10} {:>15} {:>12} {:>7}".format(*columns)]
+    columns = ("source", "kind", "split", "documents", "MB", "tokens", "bytes/token", "shards")
+    rows = ["{:<12} {:<12} {:<6} {:>10} {:>10} {:>15} {:>12} {:>7}".format(*columns)]
     notes = []
     for name, source in summary["sources"].items():
         for split, part in source["splits"].items():
             megabytes, ratio = part["bytes"] / 1e6, part["bytes"] / part["tokens"]
             numbers = f"{part['documents']:>10,} {megabytes:>10,.2f} {part['tokens']:>15,} {ratio:>12.2f}"
-            rows.append(f"{name:<12} {split:<6} {numbers} {part['shards']:>7,}")
-        notes.append(
-            f"{name}: left out {source['duplicates']:,} copies and {source['empty']:,} empty documents"
-        )
+            rows.append(f"{name:<12} {source['kind']:<12} {split:<6} {numbers} {part['shards']:>7,}")
+        notes += [line for step in source["steps"] if (line := _changed(name, step))]
     tokenizer = summary["tokenizer"]
     notes.append(
         f"tokenizer: {tokenizer['vocab_size']:,} tokens as {summary['dtype']}, hash {tokenizer['hash']}"
     )
     return "\n".join([*rows, *notes])
+
+
+def _changed(source: str, step: dict[str, Any]) -> str:
+    """What a step has left out or changed; empty if nothing."""
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in step["reasons"].items() if count)
+    left_out = step["documents_in"] - step["documents_out"]
+    if not (left_out or reasons):
+        return ""
+    words = f"left out {left_out:,} of {step['documents_in']:,} documents" if left_out else "found"
+    return f"{source}: {step['name']} {words}{f': {reasons}' if reasons else ''}"
 
 
 def _report(summary: dict[str, Any], split: str) -> str:

@@ -41,3 +41,28 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
             f"{text!r} is not a list of whole numbers", where=option, fix=f"{option} 64,128,256"
         )
     return numbers
+
+
+def pairs(option: str, flags: list[str] | None) -> list[tuple[str, str]]:
+    """NAME=VALUE flags, split. Raises RecipeError."""
+    found = []
+    for flag in flags or []:
+        name, equals, value = flag.partition("=")
+        if not (equals and name and value):
+            what = "source" if option == "--source" else f"NAME=VALUE for {option}"
+            raise RecipeError(f"{flag!r} is no {what}", where=option, fix=f"{option} en=...")
+        found.append((name, value))
+    return found
+
+
+def shares(option: str, flags: list[str] | None) -> dict[str, float]:
+    """NAME=NUMBER flags. Raises RecipeError."""
+    found = {}
+    for name, value in pairs(option, flags):
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise RecipeError(
+                f"{value!r} is no number", where=f"{option} {name}={value}", fix=f"{option} {name}=0.5"
+            ) from error
+    return found

@@ -15,7 +15,7 @@ from growlm.data.folder import replace, work_folder
 from growlm.data.manifest import Manifest
 from growlm.data.pipeline.assemble import OUT
 from growlm.data.pipeline.executors import executor_of, local
-from growlm.data.pipeline.plan import Plan, stamps
+from growlm.data.pipeline.plan import Plan, bytes_of, part_bytes_of, stamps
 from growlm.data.pipeline.run import Run
 from growlm.data.pipeline.sample import TOKENIZER
 from growlm.data.pipeline.steps import CONTAMINATION
@@ -53,6 +53,7 @@ def prepare(
     validation_share: float = 0.01,
     progress: Progress | None = None,
     shard_bytes: int = SHARD_BYTES,
+    part_bytes: int | None = None,
     cleaning: Cleaning | None = None,
     max_bad_rows: int = MAX_BAD_ROWS,
     workers: int | None = None,
@@ -67,6 +68,7 @@ def prepare(
         tokenizer: a `tokenizer.json` or `*.tiktoken` file; None trains one of `vocab_size` tokens.
         validation_share: share of each source's documents that is held out.
         shard_bytes: largest size of one shard.
+        part_bytes: text of one task, about; None chooses by the size of the input.
         max_bad_rows: rows that are no documents and are left out (`quarantine.jsonl`) before it is an error.
         workers: processes; None is one per core, or this one only where the input is small.
         executor: runs the tasks elsewhere.
@@ -84,12 +86,14 @@ def prepare(
     progress = progress or Progress(quiet=True)
     encoder = None if tokenizer is None else _load(tokenizer, options.values())
     cleaning = cleaning or Cleaning()
+    planned = {name: option.plan() for name, option in options.items()}
     plan = Plan(
-        sources={name: option.plan() for name, option in options.items()},
+        sources=planned,
         vocab_size=vocab_size,
         tokenizer=None if encoder is None else encoder.hash,
         validation_share=validation_share,
         shard_bytes=shard_bytes,
+        part_bytes=part_bytes or part_bytes_of(bytes_of(planned)),
         max_bad_rows=max_bad_rows,
         near_duplicates=cleaning.near_duplicates,
         quality=cleaning.quality,

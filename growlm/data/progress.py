@@ -27,7 +27,8 @@ class Progress:
         else:
             lines = _Lines(name, total)
             yield lines.advance
-            lines.show()
+            if lines.done or time.monotonic() - lines.start >= _LINE_SECONDS:
+                lines.show()
 
     def say(self, line: str) -> None:
         """Print a line."""

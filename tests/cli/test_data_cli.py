@@ -34,7 +34,7 @@ def test_prepare_ends_with_a_table(out: Path, tmp_path: Path):
         "prepare", tmp_path / "again", "--source", f"en={out.parent / 'en.jsonl'}", "--vocab-size", 300
     )
     assert "source" in printed.splitlines()[0]
-    assert "left out 1 copies" in printed
+    assert "en: exact duplicates left out 1 of 21 documents" in printed
     assert f"written to {tmp_path / 'again'}" in printed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,7 @@ def plan_shards(
         yield ShardPlan(source, split, number, slices)
 
 
-def assemble(work: Work, number: int) -> None:
+def assemble(work: Work, number: int, advance: Callable[[int], None]) -> None:
     """Write shard `number` into the folder that becomes the prepared one. Raises OSError."""
     source, split, index, slices = work.read(f"shards/{number:06d}")
     plan = ShardPlan(source, split, index, [Slice(*piece) for piece in slices])
@@ -74,6 +74,7 @@ def assemble(work: Work, number: int) -> None:
                 file.write(block)
                 blocks.append(xxhash.xxh3_64_hexdigest(block))
                 size += len(block)
+                advance(len(block))
         sync(folder / "shard")
         (folder / "shard").rename(target)
         (folder / "result.json").write_text(json.dumps({"file": plan.name, "bytes": size, "blocks": blocks}))

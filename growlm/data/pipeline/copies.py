@@ -16,12 +16,13 @@ from growlm.data.pipeline.chunks import EXACT, NEAR, Chunk
 from growlm.data.pipeline.work import Work
 
 BANDS_OF = {EXACT: 1, NEAR: BANDS}
-_BUCKET_KEYS = 1 << 20
+BUCKET_KEYS = 1 << 20
+"""Keys that are held in memory at a time, about."""
 
 
 def buckets(work: Work) -> int:
     """Buckets per band."""
-    return max(1, -(-sum(chunk.documents for chunk in work.chunks) // _BUCKET_KEYS))
+    return max(1, -(-sum(chunk.documents for chunk in work.chunks) // BUCKET_KEYS))
 
 
 def find_copies(work: Work, table: str, number: int) -> None:
@@ -30,7 +31,7 @@ def find_copies(work: Work, table: str, number: int) -> None:
     band, bucket = divmod(number, count)
     low, high = (bucket << 64) // count, ((bucket + 1) << 64) // count - 1
     with work.commit(table, number) as folder:
-        np.save(folder / "ids.npy", _repeats(*_keys(work, table, band, low, high)))
+        np.save(folder / "ids.npy", repeats(*_keys(work, table, band, low, high)))
 
 
 def copies_among(work: Work, table: str, first: int, end: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def _keys(
     return keys, also, numbers
 
 
-def _repeats(keys: np.ndarray, also: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def repeats(keys: np.ndarray, also: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Of documents with equal keys all numbers but the smallest, ascending."""
     order = np.lexsort((numbers, also, keys))
     keys, also, numbers = keys[order], also[order], numbers[order]

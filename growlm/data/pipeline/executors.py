@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from growlm.data.pipeline.cluster import ray, slurm
 from growlm.data.pipeline.local import InProcess, Processes
-from growlm.data.pipeline.plan import Plan
+from growlm.data.pipeline.plan import Plan, bytes_of
 from growlm.data.pipeline.tasks import Executor
 from growlm.errors import RecipeError
 
@@ -36,5 +36,5 @@ def executor_of(name: str, workers: int | None, options: Mapping[str, str]) -> E
 def local(plan: Plan, workers: int | None) -> Executor:
     """As many processes as `workers`, or as there are cores; this one only where the input is small."""
     if workers is None:
-        workers = 1 if plan.bytes < _SMALL else os.cpu_count() or 1
+        workers = 1 if bytes_of(plan.sources) < _SMALL else os.cpu_count() or 1
     return InProcess() if workers == 1 else Processes(workers)

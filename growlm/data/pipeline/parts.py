@@ -14,7 +14,7 @@ def cut_parts(plan: Plan) -> list[Part]:
     """The parts of all sources, in the order of their files. Raises DataError: a damaged file."""
     parts: list[Part] = []
     for name, source in plan.sources.items():
-        found = list(_parts(name, source, plan.chunk_bytes))
+        found = list(_parts(name, source, plan.part_bytes))
         parts += [found[0]._replace(whole=True)] if len(found) == 1 else found
     return parts
 

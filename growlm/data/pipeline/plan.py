@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +16,8 @@ from growlm.errors import DataError
 SourceKind = Literal["text", "signals", "instructions", "tokens"]
 """As in the manifest; and `tokens`: running text that is tokenised already."""
 
-_LARGEST_CHUNK, _SMALLEST_CHUNK = 64 << 20, 1 << 20
-_CHUNKS = 64  # so many at least, of a large input: work for as many cores
+_LARGEST_PART, _SMALLEST_PART = 64 << 20, 1 << 20
+_PARTS = 64  # so many at least, of a large input: work for as many cores
 
 
 class _Entry(BaseModel):
@@ -76,6 +76,8 @@ class Plan(_Entry):
     """Hash of the tokenizer that was given; None if one is trained."""
     validation_share: float
     shard_bytes: int
+    part_bytes: int
+    """Text of one task, about; no token depends on it."""
     max_bad_rows: int
     near_duplicates: bool
     quality: bool
@@ -87,15 +89,15 @@ class Plan(_Entry):
         """xxh3-64 of the plan, as 16 hex digits."""
         return xxhash.xxh3_64_hexdigest(self.model_dump_json().encode())
 
-    @property
-    def bytes(self) -> int:
-        """Size of all files."""
-        return sum(stamp.size for source in self.sources.values() for stamp in source.files)
 
-    @property
-    def chunk_bytes(self) -> int:
-        """Size of a part and of a chunk: a large input is cut finely enough for many cores."""
-        return min(_LARGEST_CHUNK, max(_SMALLEST_CHUNK, self.bytes // _CHUNKS))
+def bytes_of(sources: Mapping[str, SourcePlan]) -> int:
+    """Size of all files."""
+    return sum(stamp.size for source in sources.values() for stamp in source.files)
+
+
+def part_bytes_of(size: int) -> int:
+    """Size of a part of an input of `size` bytes: a large input is cut finely enough for many cores."""
+    return min(_LARGEST_PART, max(_SMALLEST_PART, size // _PARTS))
 
 
 def stamps(paths: Iterable[Path]) -> tuple[Stamp, ...]:

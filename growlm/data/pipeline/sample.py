@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -39,13 +39,13 @@ def sample_bins(
     return bins
 
 
-def train(work: Work, number: int) -> None:
+def train(work: Work, number: int, advance: Callable[[int], None]) -> None:
     """Train the tokenizer. Raises RecipeError: too small a vocabulary."""
     with work.commit("tokenizer", number) as folder:
-        Tokenizer.train(_texts(work), work.plan.vocab_size).save(folder / TOKENIZER)
+        Tokenizer.train(_texts(work, advance), work.plan.vocab_size).save(folder / TOKENIZER)
 
 
-def _texts(work: Work) -> Iterator[str]:
+def _texts(work: Work, advance: Callable[[int], None]) -> Iterator[str]:
     """The sample: documents of training groups whose hash is in the first bins of their source."""
     decisions = work.read("decisions")
     for number, place in enumerate(work.chunks):
@@ -55,7 +55,8 @@ def _texts(work: Work) -> Iterator[str]:
         wanted = np.load(work.path("settle", number) / "kept.npy")
         wanted &= docs["group"] >= np.uint64(of_source["limit"])
         wanted &= docs["low"] // np.uint64((1 << 64) // SAMPLE_BINS) < np.uint64(of_source["bins"])
-        for _, segments in chunk.documents(wanted):
+        for index, segments in chunk.documents(wanted):
+            advance(int(docs["bytes"][index]))
             for segment in segments:
                 if not segment.special:
                     yield segment.text[:SAMPLE_PIECE]

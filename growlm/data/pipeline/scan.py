@@ -60,7 +60,7 @@ class _Scan:
 
     def _write_chunk(self, cleaned: Iterator[Document]) -> None:
         """Write documents until the chunk is full."""
-        with ChunkWriter(self._folder, len(self._chunks), self._plan.chunk_bytes) as writer:
+        with ChunkWriter(self._folder, len(self._chunks), self._plan.part_bytes) as writer:
             for document in cleaned:
                 near = band_keys(document.text) if self._near else None
                 writer.add(document, self._license(document), near)

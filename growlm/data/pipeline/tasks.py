@@ -37,8 +37,8 @@ def run_task(work: Work, phase: str, number: int, advance: Advance) -> None:
     elif phase == "settle":
         settle(work, number)
     elif phase == "tokenizer":
-        train(work, number)
+        train(work, number, advance)
     elif phase == "encode":
         encode_chunk(work, number, advance)
     else:
-        assemble(work, number)
+        assemble(work, number, advance)
