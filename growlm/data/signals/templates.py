@@ -95,11 +95,11 @@ class Library:
 
     def __init__(self, *files: Path) -> None:
         """Raises RecipeError: a file that is not TOML or has another content."""
-        self._families: dict[tuple[str, str], Family] = {}
+        self._families: dict[tuple[str, str], tuple[Family, Path]] = {}
         self._tasks: dict[str, tuple[str, Task, Path]] = {}
         for path in (*sorted(SHIPPED.glob("*.toml")), *files):
             read = _read(path)
-            self._families |= {(read.language, name): family for name, family in read.families.items()}
+            self._families |= {(read.language, name): (one, path) for name, one in read.families.items()}
             self._tasks |= {name: (read.language, task, path) for name, task in read.tasks.items()}
 
     def template(self, name: str, language: str = "en") -> Template:
@@ -109,15 +109,16 @@ class Library:
         """
         if name in self._tasks:
             language, task, path = self._tasks[name]
+            where = f"{path}: tasks.{name}"
         elif (language, name) in self._families:
-            task, path = Task(family=name), SHIPPED / f"{language}.toml"
+            task, where = Task(family=name), f"{self._families[language, name][1]}: families.{name}"
         else:
             raise self._unknown(name, language)
-        where = f"{path}: tasks.{name}"
-        if task.family is not None and (language, task.family) not in self._families:
+        if task.family is None:
+            return _resolve(name, language, task, Family(), where)
+        if (language, task.family) not in self._families:
             raise self._no_family(task.family, language, where)
-        family = self._families[language, task.family] if task.family else Family()
-        return _resolve(name, language, task, family, where)
+        return _resolve(name, language, task, self._families[language, task.family][0], where)
 
     def _unknown(self, name: str, language: str) -> RecipeError:
         families = [known for spoken, known in self._families if spoken == language]

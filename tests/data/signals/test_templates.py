@@ -127,6 +127,12 @@ def test_a_bad_template_is_refused_with_its_place(tmp_path: Path, case: str):
     assert "mine.toml: tasks.mine" in str(caught.value)
 
 
+def test_a_bad_family_is_refused_with_its_place(tmp_path: Path):
+    mine = library(tmp_path, '[families.mine]\nform = "truth"\nstatements = ["{a.b}"]')
+    with pytest.raises(RecipeError, match=r"mine\.toml: families\.mine\.statements"):
+        mine.template("mine")
+
+
 def test_a_file_that_is_no_toml_and_an_unknown_task_are_refused(tmp_path: Path):
     (tmp_path / "mine.toml").write_text("tasks = [")
     for path in (tmp_path / "mine.toml", tmp_path / "missing.toml"):
