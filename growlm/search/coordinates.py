@@ -104,7 +104,7 @@ def _train(
     with torch.no_grad():
         outputs |= {"embedding": model.embed(tokens), "logits": model.head_logits(hidden)}
     model.zero_grad()
-    model.head_loss(hidden, targets).backward()
+    model.head_loss(hidden, targets)[0].backward()
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     optimizer.step(grads, lr, update)
     return outputs
