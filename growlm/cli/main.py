@@ -15,6 +15,7 @@ from growlm.cli import ckpt, data, launch
 from growlm.cli.compare import compare
 from growlm.cli.coordcheck import coordcheck
 from growlm.cli.data_signals import signals
+from growlm.cli.data_tokenizer import tokenizer
 from growlm.cli.demo import demo
 from growlm.cli.doctor import doctor
 from growlm.cli.export import export
@@ -43,6 +44,7 @@ app.command()(init)
 app.command()(schema)
 app.command()(doctor)
 data.app.command()(signals)
+data.app.command()(tokenizer)
 app.add_typer(data.app, name="data")
 app.command()(plan)
 app.command()(train)

@@ -33,6 +33,10 @@ PIECE_CHARS = 1 << 18
 PADDING = 64
 """A model's vocabulary is a multiple of this."""
 
+_ENDLESS = re.compile(
+    r"[^\W\d_]{17,}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{4,}"
+)
+_ENDLESS_BYTES = 16 << 20
 _SMALLEST_VOCAB = 256 + len(SPECIALS)
 _ENDS = (EOS, "<|end_of_text|>", "</s>", "<eos>")  # what others call the end of a document
 _PROBE = "The naïve café: 3.14159 ≈ π,\n\n\tмир 你好，世界。 안녕 שלום 👩‍🚀 don't\r\n  x = {'a': [1, 2]};  "
@@ -85,6 +89,8 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
         """Byte-level BPE of at most `vocab_size` tokens, `SPECIALS` among them; deterministic.
 
+        Takes at most about 1.5 GB, whatever the texts: see `_bounded`.
+
         Raises RecipeError: `vocab_size` is less than the bytes and `SPECIALS`.
         """
         if vocab_size < _SMALLEST_VOCAB:
@@ -101,7 +107,7 @@ class Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        inner.train_from_iterator(texts, trainer)
+        inner.train_from_iterator(_bounded(texts), trainer)
         add_specials(inner, SPECIALS)
         return cls(inner)
 
@@ -192,6 +198,21 @@ def check_plain(tokenizer: Tokenizer, path: Path) -> None:
                 why=f"the text {name!r} becomes the special token of this name",
                 fix="remove it from the plain vocabulary, or use another tokenizer",
             )
+
+
+def _bounded(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, as far as the words of `_ENDLESS` are 12 MiB; from there on without such words.
+
+    Training holds every different word, and some 70 bytes for each of its bytes. Languages with spaces
+    repeat their words; without spaces, as in Chinese, a word is a clause, and nearly every one is new.
+    """
+    left = _ENDLESS_BYTES
+    for text in texts:
+        if left > 0:
+            left -= sum(len(word.encode()) for word in _ENDLESS.findall(text))
+            yield text
+        else:
+            yield _ENDLESS.sub(" ", text)
 
 
 def _special_ids(inner: tokenizers.Tokenizer) -> dict[str, int]:
