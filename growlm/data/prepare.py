@@ -17,13 +17,12 @@ from growlm.data.pipeline.assemble import OUT
 from growlm.data.pipeline.executors import executor_of, local
 from growlm.data.pipeline.plan import Plan, bytes_of, part_bytes_of, stamps
 from growlm.data.pipeline.run import Run
-from growlm.data.pipeline.sample import TOKENIZER
 from growlm.data.pipeline.steps import CONTAMINATION
 from growlm.data.pipeline.tasks import Executor
-from growlm.data.pipeline.work import PLAN, Work, write_whole
+from growlm.data.pipeline.work import PLAN, TOKENIZER, Work, write_whole
 from growlm.data.progress import Progress
 from growlm.data.sources import SourceOptions, check_sources, sources_of
-from growlm.data.tiktoken_ranks import load_ranks
+from growlm.data.tiktoken_ranks import load_tokenizer
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import RecipeError
 
@@ -120,7 +119,7 @@ def _check_share(validation_share: float) -> None:
 
 def _load(path: Path, sources: Iterable[SourceOptions]) -> Tokenizer:
     """The tokenizer that was given, with what the sources need."""
-    tokenizer = load_ranks(path) if path.suffix == ".tiktoken" else Tokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     return tokenizer.with_signals() if any(source.kind == "signals" for source in sources) else tokenizer
 
 

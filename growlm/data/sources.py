@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from growlm.data.pipeline.plan import SourceKind, SourcePlan, stamps
-from growlm.data.reading.files import expand
+from growlm.data.reading.files import SUFFIXES, expand
 from growlm.errors import RecipeError
 
+TOKEN_SUFFIXES = (".bin", ".ds")
+"""Token files: Megatron's, and datatrove's."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Pairs = Iterable[tuple[str, str]]
@@ -35,7 +37,7 @@ class SourceOptions:
         """The files there are. Raises DataError."""
         return SourcePlan(
             kind=self.kind,
-            files=stamps(expand(self.paths)),
+            files=stamps(expand(self.paths, TOKEN_SUFFIXES if self.kind == "tokens" else SUFFIXES)),
             license=self.license,
             language=self.language,
             weight=self.weight,

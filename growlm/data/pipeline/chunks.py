@@ -27,16 +27,18 @@ DOC = np.dtype(
         ("high", "<u8"),
         ("low", "<u8"),
         ("group", "<u8"),
+        ("stored", "<u4"),
         ("bytes", "<u4"),
         ("segments", "<u4"),
         ("license", "<u4"),
     ]
 )
-"""Both halves of a document's xxh3-128; of its group the upper half; sizes; the number of its licence."""
+"""Both halves of a document's xxh3-128, the upper half of its group's; bytes in the file of text, and of its
+text as UTF-8; segments; the number of its licence."""
 SEGMENT = np.dtype([("bytes", "<u4"), ("learn", "?"), ("special", "?")])
 EXACT, NEAR = "exact", "near"
 
-_DOC, _SEGMENT, _HASH = struct.Struct("<QQQIII"), struct.Struct("<I??"), struct.Struct(">QQ")
+_DOC, _SEGMENT, _HASH = struct.Struct("<QQQIIII"), struct.Struct("<I??"), struct.Struct(">QQ")
 _DOCUMENTS = 1 << 18  # of one chunk, at most
 
 
@@ -62,14 +64,15 @@ class ChunkWriter:
             self._segments += _SEGMENT.pack(len(text), segment.learn, segment.special)
         own_group = len(texts) == 1
         group = None if own_group else document.group.encode()
-        self._append(b"".join(texts), group, len(texts), license_number)
+        data = b"".join(texts)
+        self._append(data, group, len(data), len(texts), license_number)
         if near is not None:
             self._near += near.tobytes()
 
-    def add_ids(self, ids: np.ndarray) -> None:
-        """Append a document of token ids, uint32. Raises OSError."""
+    def add_ids(self, ids: np.ndarray, text_bytes: int, license_number: int) -> None:
+        """Append a document of token ids, uint32, of a text of so many bytes. Raises OSError."""
         self._segments += _SEGMENT.pack(ids.nbytes, False, False)
-        self._append(ids.tobytes(), None, 1, 0)
+        self._append(ids.tobytes(), None, text_bytes, 1, license_number)
 
     def __enter__(self) -> ChunkWriter:
         return self
@@ -89,10 +92,12 @@ class ChunkWriter:
         if self._near:
             self._write_keys(NEAR, np.frombuffer(self._near, "<u8").reshape(len(docs), -1).T)
 
-    def _append(self, data: bytes, group: bytes | None, segments: int, license_number: int) -> None:
+    def _append(
+        self, data: bytes, group: bytes | None, text_bytes: int, segments: int, license_number: int
+    ) -> None:
         high, low = _HASH.unpack(xxhash.xxh3_128_digest(data))
         of_group = high if group is None else xxhash.xxh3_128_intdigest(group) >> 64
-        self._docs += _DOC.pack(high, low, of_group, len(data), segments, license_number)
+        self._docs += _DOC.pack(high, low, of_group, len(data), text_bytes, segments, license_number)
         self._text.write(data)
         self.documents += 1
         self.bytes += len(data)
@@ -137,10 +142,10 @@ class Chunk:
     def _each(self, wanted: np.ndarray) -> Iterator[tuple[int, bytes, list[tuple[int, bool, bool]]]]:
         docs = self.docs()
         segments = np.load(f"{self._stem}.segments.npy", mmap_mode="r")
-        starts = np.concatenate([[0], np.cumsum(docs["bytes"], dtype=np.int64)])
+        starts = np.concatenate([[0], np.cumsum(docs["stored"], dtype=np.int64)])
         first = np.concatenate([[0], np.cumsum(docs["segments"], dtype=np.int64)])
         with Path(f"{self._stem}.text").open("rb") as file:
             for number in np.flatnonzero(wanted).tolist():
                 file.seek(int(starts[number]))
-                data = file.read(int(docs["bytes"][number]))
+                data = file.read(int(docs["stored"][number]))
                 yield number, data, segments[first[number] : first[number + 1]].tolist()

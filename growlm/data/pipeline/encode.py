@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from growlm.data.manifest import MARK, SPLITS
 from growlm.data.pipeline.chunks import Chunk
-from growlm.data.pipeline.sample import TOKENIZER
-from growlm.data.pipeline.work import Work
+from growlm.data.pipeline.work import TOKENIZER, Work
 from growlm.data.segments import Segment
 from growlm.data.tokenizer import Tokenizer, pieces
 
+_Content = TypeVar("_Content")
 _BATCH_CHARS = 1 << 20  # text that is encoded at a time
 
 
@@ -68,16 +68,21 @@ def encode_chunk(work: Work, number: int, advance: Callable[[int], None]) -> Non
     tokenizer = _tokenizer(work.path("tokenizer", 0) / TOKENIZER)
     dtype = stored_dtype(source.stored, tokenizer.vocab_size)
 
-    def labelled() -> Iterator[tuple[int, list[Segment]]]:
-        for index, segments in chunk.documents(kept):
+    def labelled(documents: Iterable[tuple[int, _Content]]) -> Iterator[tuple[int, _Content]]:
+        for index, content in documents:
             advance(int(docs["bytes"][index]))
-            yield int(held_out[index]), segments
+            yield int(held_out[index]), content
 
+    if source.kind == "tokens":
+        encoded = labelled(chunk.ids(kept))
+    else:
+        learn_end = source.kind == "instructions"
+        encoded = encode(labelled(chunk.documents(kept)), tokenizer, dtype, learn_end=learn_end)
     tokens = [0, 0]
     with work.commit("encode", number) as folder, ExitStack() as stack:
         files = [stack.enter_context((folder / f"{split}.bin").open("wb")) for split in SPLITS]
-        for label, ids in encode(labelled(), tokenizer, dtype, learn_end=source.kind == "instructions"):
-            ids.tofile(files[label])
+        for label, ids in encoded:
+            ids.astype(dtype, copy=False).tofile(files[label])
             tokens[label] += len(ids)
         stack.close()
         masks = (kept & ~held_out, kept & held_out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from growlm.data.pipeline.plan import Plan, SourcePlan
 from growlm.data.pipeline.work import Part
 from growlm.data.reading.extents import extents
+from growlm.data.reading.tokens import token_extents
 
 
 def cut_parts(plan: Plan) -> list[Part]:
@@ -26,7 +27,8 @@ def _parts(name: str, source: SourcePlan, size: int) -> Iterator[Part]:
         if waiting and waiting + stamp.size > size:
             yield Part(name, first, number, None, waiting, False)
             first, waiting = number, 0
-        pieces = extents(Path(stamp.path), size) if stamp.size > size else [None]
+        cut = token_extents if source.kind == "tokens" else extents
+        pieces = cut(Path(stamp.path), size) if stamp.size > size else [None]
         if len(pieces) > 1:
             for extent in pieces:
                 yield Part(name, number, number + 1, extent, stamp.size // len(pieces), False)

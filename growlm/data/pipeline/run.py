@@ -13,11 +13,11 @@ from growlm.data.pipeline.chunks import EXACT, NEAR
 from growlm.data.pipeline.copies import BANDS_OF, buckets
 from growlm.data.pipeline.encode import stored_dtype
 from growlm.data.pipeline.parts import cut_parts
-from growlm.data.pipeline.sample import TOKENIZER, sample_bins
+from growlm.data.pipeline.sample import sample_bins
 from growlm.data.pipeline.settle import Settled, settled, split_limit
 from growlm.data.pipeline.steps import added
 from growlm.data.pipeline.tasks import Executor
-from growlm.data.pipeline.work import ChunkPlace, Work
+from growlm.data.pipeline.work import TOKENIZER, ChunkPlace, Work
 from growlm.data.progress import Progress
 from growlm.data.reading.bad_rows import too_many
 from growlm.data.reading.text import CUT_CHARS
@@ -187,13 +187,12 @@ class Run:
             )
             for index, split in enumerate(SPLITS)
         }
-        by_name = {step.name: step for step in steps}
-        exact = by_name["exact duplicates"]
+        exact = next(step for step in steps if step.name == "exact duplicates")
         return Source(
             kind=source.stored,
             files=len(source.files),
             duplicates=exact.documents_in - exact.documents_out,
-            empty=by_name["normalise"].reasons.get("empty", 0),
+            empty=sum(step.reasons.get("empty", 0) for step in steps),
             steps=steps,
             licenses=found.licenses,
             splits=splits,

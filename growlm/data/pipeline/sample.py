@@ -9,13 +9,12 @@ import numpy as np
 from growlm.data.pipeline.chunks import Chunk
 from growlm.data.pipeline.plan import SourcePlan
 from growlm.data.pipeline.settle import SAMPLE_BINS, SAMPLE_PIECE, Settled
-from growlm.data.pipeline.work import Work
+from growlm.data.pipeline.work import TOKENIZER, Work
 from growlm.data.tokenizer import Tokenizer
 
 SAMPLE_BYTES = 32 << 20
 """Text that the tokenizer is trained on, of all sources together."""
 _FLOOR = 4 << 20
-TOKENIZER = "tokenizer.json"
 
 
 def sample_bins(

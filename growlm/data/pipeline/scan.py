@@ -6,17 +6,22 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from growlm.data.cleaning.near import band_keys
 from growlm.data.examples import instruction_document, signal_document
 from growlm.data.pipeline.chunks import ChunkWriter
 from growlm.data.pipeline.plan import SourcePlan, Stamp
 from growlm.data.pipeline.steps import Cleaner, Tally, size_of
-from growlm.data.pipeline.work import Part, Work
+from growlm.data.pipeline.work import TOKENIZER, Part, Work
 from growlm.data.reading.bad_rows import BadRows
 from growlm.data.reading.documents import documents, read, rows
 from growlm.data.reading.rows import START_CHARS
+from growlm.data.reading.tokens import token_documents
 from growlm.data.segments import Document
+from growlm.data.tokenizer import Tokenizer
 from growlm.errors import DataError
 
 _EXAMPLES = {"signals": signal_document, "instructions": instruction_document}
@@ -34,11 +39,18 @@ def scan(work: Work, number: int, advance: Callable[[int], None]) -> None:
         (folder / "result.json").write_text(json.dumps(result))
 
 
+class _Tokens(NamedTuple):
+    """A document that is tokenised already."""
+
+    ids: np.ndarray
+    text_bytes: int
+
+
 class _Scan:
     """What accumulates while a part is read."""
 
     def __init__(self, work: Work, source: SourcePlan, folder: Path) -> None:
-        self._plan, self._source, self._folder = work.plan, source, folder
+        self._work, self._plan, self._source, self._folder = work, work.plan, source, folder
         self._bad = BadRows(work.plan.max_bad_rows)
         self._read = Tally("read")
         self._cleaner = Cleaner(source, work.plan, work.folder)
@@ -47,7 +59,8 @@ class _Scan:
         self._near = source.kind == "text" and work.plan.near_duplicates
 
     def run(self, part: Part, advance: Callable[[int], None]) -> dict[str, object]:
-        cleaned = self._cleaned(part, advance)
+        is_tokens = self._source.kind == "tokens"
+        cleaned = self._tokens(part, advance) if is_tokens else self._cleaned(part, advance)
         while (first := next(cleaned, None)) is not None:
             self._write_chunk(chain([first], cleaned))
         steps = [tally.step().model_dump() for tally in (self._read, *self._cleaner.tallies)]
@@ -58,12 +71,15 @@ class _Scan:
             "bad": self._bad.rows,
         }
 
-    def _write_chunk(self, cleaned: Iterator[Document]) -> None:
+    def _write_chunk(self, cleaned: Iterator[_Tokens | Document]) -> None:
         """Write documents until the chunk is full."""
         with ChunkWriter(self._folder, len(self._chunks), self._plan.part_bytes) as writer:
             for document in cleaned:
-                near = band_keys(document.text) if self._near else None
-                writer.add(document, self._license(document), near)
+                if isinstance(document, _Tokens):
+                    writer.add_ids(*document, self._license(""))
+                else:
+                    near = band_keys(document.text) if self._near else None
+                    writer.add(document, self._license(document.license), near)
                 if writer.full:
                     break
         self._chunks.append((writer.documents, writer.bytes))
@@ -79,8 +95,20 @@ class _Scan:
         for row in self._bad.rows:
             self._read.count(0, None, [row["reason"]])
 
-    def _license(self, document: Document) -> int:
-        name = document.license or self._source.license
+    def _tokens(self, part: Part, advance: Callable[[int], None]) -> Iterator[_Tokens]:
+        """Documents that are tokenised already, less those without a token."""
+        tokenizer = Tokenizer.load(self._work.path("tokenizer", 0) / TOKENIZER)
+        for stamp in self._source.files[part.first : part.end]:
+            for ids in token_documents(Path(stamp.path), tokenizer, part.extent):
+                size = len(tokenizer.decode(ids[:-1].tolist()).encode())
+                advance(size)
+                empty = len(ids) < 2
+                self._read.count(size, None if empty else size, ["empty"] if empty else ())
+                if not empty:
+                    yield _Tokens(ids, size)
+
+    def _license(self, stated: str) -> int:
+        name = stated or self._source.license
         if len(self._licenses) >= _LICENSES and name not in self._licenses:
             name = _OTHER
         return self._licenses.setdefault(name, len(self._licenses))

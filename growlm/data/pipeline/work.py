@@ -15,6 +15,7 @@ from growlm.data.pipeline.plan import Plan
 from growlm.testing.faults import fault_point
 
 PLAN = "plan.json"
+TOKENIZER = "tokenizer.json"
 
 
 class Part(NamedTuple):

@@ -19,16 +19,16 @@ SUFFIXES = (".txt", ".md", ".jsonl", ".txt.gz", ".jsonl.gz", ".jsonl.zst", ".par
 """What can be read: plain text, one JSON object a line, and Parquet."""
 
 
-def expand(paths: Iterable[str | Path]) -> list[Path]:
+def expand(paths: Iterable[str | Path], suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """The files meant by files, folders and globs, each path's in sorted order, no file twice.
 
-    A folder means all files below it with a known extension; hidden ones and others are left out.
+    A folder means all files below it with one of the `suffixes`; hidden ones and others are left out.
     Raises DataError: nothing there, or a file that was named and has an unknown extension.
     """
     found: dict[Path, None] = {}
     for path in paths:
         try:
-            files = _matches(Path(path))
+            files = _matches(Path(path), suffixes)
         except OSError as error:
             raise _unreadable(Path(error.filename or path), error) from error
         if not files:
@@ -36,23 +36,18 @@ def expand(paths: Iterable[str | Path]) -> list[Path]:
                 "There is no text here",
                 where=str(path),
                 why="it is no file, no folder with readable files, and no glob that matches any",
-                fix=f"give a path to {', '.join(SUFFIXES)}",
+                fix=f"give a path to {', '.join(suffixes)}",
             )
         for file in files:
-            kind(file)
+            _check_suffix(file, suffixes)
             found[file] = None
     return list(found)
 
 
 def kind(path: Path) -> str:
     """`text`, `jsonl` or `parquet`. Raises DataError for an unknown extension."""
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(s)), None)
-    if suffix is None:
-        raise DataError(
-            f"The extension of {path.name!r} says no format that can be read",
-            where=str(path),
-            fix=f"rename or convert it to one of {', '.join(SUFFIXES)}",
-        )
+    _check_suffix(path, SUFFIXES)
+    suffix = next(s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(s))
     return {".jso": "jsonl", ".par": "parquet"}.get(suffix[:4], "text")
 
 
@@ -82,21 +77,30 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         raise _unreadable(path, error) from error
 
 
-def _matches(path: Path) -> list[Path]:
+def _check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+    if not path.name.endswith(suffixes):
+        raise DataError(
+            f"The extension of {path.name!r} says no format that can be read",
+            where=str(path),
+            fix=f"rename or convert it to one of {', '.join(suffixes)}",
+        )
+
+
+def _matches(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """The files that a path, a folder or a glob means."""
     if path.exists():
-        return _below(path) if path.is_dir() else [path]
+        return _below(path, suffixes) if path.is_dir() else [path]
     # Path.glob takes no absolute pattern
     found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-    return [file for match in found for file in (_below(match) if match.is_dir() else [match])]
+    return [file for match in found for file in (_below(match, suffixes) if match.is_dir() else [match])]
 
 
-def _below(folder: Path) -> list[Path]:
+def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Readable kinds of files below a folder, sorted by path, without hidden files and folders."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
+        found += [Path(root, name) for name in names if name.endswith(suffixes) and not name.startswith(".")]
     return sorted(found)
 
 

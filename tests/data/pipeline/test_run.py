@@ -17,10 +17,10 @@ from growlm.data.pipeline.tasks import run_task
 from growlm.data.pipeline.work import PLAN, Work
 from growlm.data.prepare import SourceOptions, prepare
 from growlm.data.tokenizer import SIGNALS, Tokenizer
-from growlm.errors import DataError, GrowLMError
+from growlm.errors import DataError, GrowLMError, RecipeError
 from growlm.testing.faults import VARIABLE
 from tests.data.pipeline.material import mixed, propositions, write_rows
-from tests.data.texts import english, folder_bytes, write_jsonl
+from tests.data.texts import chinese, english, folder_bytes, write_jsonl
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -173,3 +173,53 @@ def test_propositions_about_one_text_are_on_one_side_and_so_is_the_text(tmp_path
         about = {text.rpartition("\n")[0] for text in stored("rte", split)}
         assert about == set(stored("en", split))
         assert len(stored("rte", split)) == 2 * len(about) == manifest.sources["rte"].splits[split].documents
+
+
+def test_tokens_are_taken_as_they_are(material: Path, tmp_path: Path):
+    first = TokenDataset.open(material / "expected")
+    given = {split: first.read("en", split, 0, first.tokens("en", split)) for split in ("train", "valid")}
+    ids = np.concatenate(list(given.values()))
+    ends = np.flatnonzero(ids == first.manifest.tokenizer.eos_id) + 1
+    ids.astype("<u2").tofile(tmp_path / "en.ds")
+    ends.astype("<u8").tofile(tmp_path / "en.ds.index")
+    manifest = prepare(
+        tmp_path / "out",
+        {"en": SourceOptions([tmp_path / "en.ds"], "tokens")},
+        tokenizer=first.tokenizer_path,
+        part_bytes=4000,
+        validation_share=0.1,
+    )
+    again = TokenDataset.open(tmp_path / "out")
+    assert manifest.sources["en"].kind == "text"
+    taken = np.concatenate([again.read("en", s, 0, again.tokens("en", s)) for s in ("train", "valid")])
+    expected = [piece.tobytes() for piece in np.split(ids, ends[:-1])]
+    found = np.split(taken, np.flatnonzero(taken == first.manifest.tokenizer.eos_id)[:-1] + 1)
+    assert sorted(piece.tobytes() for piece in found) == sorted(expected)
+    splits = (first.manifest.sources["en"].splits, manifest.sources["en"].splits)
+    of_text, of_tokens = (sum(split.bytes for split in each.values()) for each in splits)
+    assert of_tokens == of_text
+
+
+def test_the_step_that_left_nothing_is_named(tmp_path: Path):
+    path = write_jsonl(tmp_path / "en.jsonl", english(20))
+    with pytest.raises(DataError, match="Source 'en' is empty") as caught:
+        prepare(tmp_path / "out", {"en": SourceOptions([path], language="zh")}, vocab_size=300)
+    assert "the step `language` left out the last 20 documents: en 20" in caught.value.why
+
+
+def test_weights_decide_what_the_tokenizer_learns_from(tmp_path: Path):
+    en = write_jsonl(tmp_path / "en.jsonl", english(40))
+    zh = write_jsonl(tmp_path / "zh.jsonl", chinese(40))
+
+    def learnt(weights: tuple[float | None, float | None], name: str) -> bytes:
+        sources = {"en": SourceOptions([en], weight=weights[0]), "zh": SourceOptions([zh], weight=weights[1])}
+        prepare(tmp_path / name, sources, vocab_size=330)
+        return (tmp_path / name / "tokenizer.json").read_bytes()
+
+    alone = prepare(tmp_path / "alone", {"en": [en]}, vocab_size=330)
+    assert learnt((1.0, 0.0), "only en") == (tmp_path / "alone" / "tokenizer.json").read_bytes()
+    assert learnt((1.0, 1.0), "both") == learnt((None, None), "unsaid")
+    assert alone.tokenizer.hash != TokenDataset.open(tmp_path / "both").manifest.tokenizer.hash
+    for weights in ((1.0, None), (0.0, 0.0), (-1.0, 2.0), (float("nan"), 1.0)):
+        with pytest.raises(RecipeError, match="weight"):
+            learnt(weights, "bad")
