@@ -42,10 +42,9 @@ def test_a_run_goes_out_and_comes_back(trained: Path, tmp_path: Path) -> None:
         assert (theirs(**inputs).logits - ours.logits(inputs.input_ids)).abs().max() < 1e-4
     assert theirs.generate(**inputs, max_new_tokens=3).shape[1] <= inputs.input_ids.shape[1] + 3
     assert theirs.config.eos_token_id == tokenizer.eos_id
-    card = (tmp_path / "hf" / "README.md").read_text()
+    card, data = (tmp_path / "hf" / "README.md").read_text().split("\n## Data\n")
     growths = [line for line in card.splitlines() if "exact" in line]
     assert len(growths) == len(checkpoint.manifest.lineage) == 3
-    data = card.split("\n## Data\n")[1]
     dataset = TokenDataset.open(trained / "data")
     for source in dataset.sources:
         assert f"| {dataset.tokens(source, 'train'):,} |" in data
