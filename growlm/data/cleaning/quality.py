@@ -20,7 +20,7 @@ from growlm.data.cleaning.units import Units, units
 MIN_UNITS = 50
 """Gopher (2112.11446, A.1.1): a document has at least 50 words."""
 WORD_LENGTH = (3, 10)
-"""Gopher: range of the mean length of a text's words."""
+"""Gopher: range of the mean length of a text's words (here without those of one letter, as in don't)."""
 MAX_SYMBOLS = 0.1
 """Gopher: hash signs and ellipses per unit."""
 MAX_BULLETS = 0.9
@@ -70,10 +70,11 @@ REASONS = (
 _TAG = re.compile(
     r"<(?:/?[A-Za-z][A-Za-z0-9]*(?:\s[^<>]{0,300})?/?|!--.{0,500}?--)>|&(?:[a-z]{2,8}|#\d{2,5});"
 )
+_CONTINUED = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"  # the bytes 0x80 to 0xbf
 _MOJIBAKE = re.compile(
     "\ufffd|锟斤拷|烫烫烫"
     "|[锛銆鐨]"  # the comma, the full stop and 的 in UTF-8, read as GBK
-    "|[Â-ïð][¡-ª¬-º¼-¿€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"  # UTF-8 read as Latin 1 or Windows 1252
+    f"|[ÂÃ]{_CONTINUED}|[à-ï]{_CONTINUED}{{2}}"  # UTF-8 read as Latin 1 or Windows 1252
     "|(?:[À-ÖØ-öø-ÿ][¡-ÿ]){2,}"  # GBK read as Latin 1
 )
 _SYMBOL = re.compile(r"#+|…+|\.{3,}")
@@ -151,7 +152,8 @@ def _words(text: str, found: Units) -> str | None:
         return None
     chinese = found.alone.mean() > 0.5
     lengths = (found.ends - found.starts)[~found.alone]
-    if not chinese and not WORD_LENGTH[0] <= lengths.mean() <= WORD_LENGTH[1]:
+    words = lengths[lengths > 1]
+    if not chinese and not WORD_LENGTH[0] <= words.sum() / max(1, len(words)) <= WORD_LENGTH[1]:
         return "word length"
     if not _has_grammar(found):
         return "no function words"

@@ -17,7 +17,7 @@ _OTHER, _DIGIT, _LETTER, _ALONE = range(4)
 _ALONE_BLOCKS = (
     (0x3041, 0x3100),  # kana
     (0x3105, 0x3130),  # bopomofo
-    (0x31A0, 0x3200),
+    (0x31A0, 0x3200),  # more of both
     (0x3400, 0x4DC0),  # Han
     (0x4E00, 0xA000),
     (0xF900, 0xFB00),
@@ -90,8 +90,10 @@ def _units(lower: str) -> Units:
 
 def ngrams(hashes: np.ndarray, n: int) -> np.ndarray:
     """Hashes of all runs of `n` units, (U - n + 1,) uint64; of fewer than `n` units none."""
-    starts = np.arange(len(hashes) - n + 1)
-    return spans(prefix_sums(hashes), starts, starts + n)
+    if len(hashes) < n:
+        return np.empty(0, np.uint64)
+    sums = prefix_sums(hashes)
+    return mix((sums[n:] - sums[:-n]) * _powers(_INVERSE, len(sums) - n) + np.uint64(n))
 
 
 def prefix_sums(values: np.ndarray) -> np.ndarray:
@@ -102,7 +104,7 @@ def prefix_sums(values: np.ndarray) -> np.ndarray:
 
 
 def spans(sums: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Hash of every run [start, end), the same wherever the run stands: a polynomial, mixed."""
+    """Hash of every run [start, end), wherever it stands (also in `ngrams`): a polynomial, mixed."""
     lengths = (ends - starts).astype(np.uint64)
     return mix((sums[ends] - sums[starts]) * _powers(_INVERSE, len(sums))[starts] + lengths)
 
