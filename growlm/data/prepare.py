@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,10 +100,10 @@ def prepare(
         pii=cleaning.pii,
         decontaminate=stamps(map(Path, cleaning.decontaminate)),
     )
-    with work_folder(out, plan.key) as folder:
+    with work_folder(out, plan.key) as folder, closing(executor or local(plan, workers)) as runner:
         work = Work(folder)
-        _begin(work, plan, encoder)
-        manifest = Run(work, executor or local(plan, workers), progress).run()
+        begin(work, plan, encoder)
+        manifest = Run(work, runner, progress).run()
         _write_card(folder / OUT, manifest)
         replace(out, folder / OUT)
     return manifest
@@ -123,7 +124,7 @@ def _load(path: Path, sources: Iterable[SourceOptions]) -> Tokenizer:
     return tokenizer.with_signals() if any(source.kind == "signals" for source in sources) else tokenizer
 
 
-def _begin(work: Work, plan: Plan, tokenizer: Tokenizer | None) -> None:
+def begin(work: Work, plan: Plan, tokenizer: Tokenizer | None) -> None:
     """Write what all tasks share, unless an earlier start did."""
     if (work.folder / PLAN).exists():
         if not (work.folder / OUT).exists():  # killed after the folder was in its place

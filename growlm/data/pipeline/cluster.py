@@ -1,4 +1,4 @@
-"""Executors for a cluster, through datatrove (extra `cluster`): Slurm and Ray.
+"""Executors for a cluster, through datatrove: Slurm (extra `cluster`) and Ray (extra `ray`).
 
 The tasks are GrowLM's own; datatrove starts them, once per phase, and every one writes its result into the
 work folder, which all machines must share. This process waits for the results. datatrove itself hands its
@@ -52,6 +52,9 @@ class Cluster:
             raise _failed(phase, logs, str(error)) from error
         self._wait(work, phase, numbers, executor, logs)
 
+    def close(self) -> None:
+        """See `Executor`."""
+
     def _wait(self, work: Work, phase: str, numbers: list[int], executor: Any, logs: Path) -> None:
         """Return when every task is done. Raises what a task has raised, or that some never ended."""
         last_seen = time.monotonic()
@@ -69,7 +72,7 @@ def slurm(options: Mapping[str, str], workers: int | None) -> Cluster:
 
     Raises RecipeError: an option it does not have.
     """
-    module = extra("datatrove.executor.slurm", "cluster", "--executor slurm")
+    module = extra("datatrove.executor.slurm", "--executor slurm", "cluster")
     made = _options(module.SlurmPipelineExecutor, options, ("time", "partition"))
     if workers is not None:
         made["workers"] = workers
@@ -78,8 +81,8 @@ def slurm(options: Mapping[str, str], workers: int | None) -> Cluster:
 
 def ray(options: Mapping[str, str], workers: int | None) -> Cluster:
     """The Ray cluster of `RAY_ADDRESS`, else one on this machine; `options` as for `slurm`."""
-    module = extra("datatrove.executor.ray", "cluster", "--executor ray")
-    library = extra("ray", "cluster", "--executor ray")
+    module = extra("datatrove.executor.ray", "--executor ray", "ray")
+    library = extra("ray", "--executor ray", "ray")
     made = _options(module.RayPipelineExecutor, options, ())
     if workers is not None:
         made["workers"] = workers

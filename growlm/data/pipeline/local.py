@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock
 
@@ -28,16 +28,20 @@ class InProcess:
         for number in numbers:
             run_task(work, phase, number, advance)
 
+    def close(self) -> None:
+        """See `Executor`."""
+
 
 class Processes:
     """Runs tasks in `workers` processes of one thread each.
 
     They are started as commands, not forked: a fork would take over the threads and locks of this process,
-    and a spawn would import the user's script again.
+    and a spawn would import the user's script again. They stay for the next phase until `close`.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self._started: list[_Worker] = []
 
     def run(self, work: Work, phase: str, numbers: list[int], advance: Advance) -> None:
         """See `Executor`."""
@@ -54,14 +58,25 @@ class Processes:
             with lock:
                 advance(count)
 
-        with ThreadPoolExecutor(workers) as threads, ExitStack() as stack:
-            started = [stack.enter_context(_Worker(work)) for _ in range(workers)]
-            running = [threads.submit(worker.run, phase, waiting, advance_alone) for worker in started]
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-            failed = [future for future in running if future in done and future.exception()]
-            if failed:
-                stack.close()  # ends the other workers, and with them their threads
-                failed[0].result()
+        while len(self._started) < workers:
+            self._started.append(_Worker(work))
+        with ThreadPoolExecutor(workers) as threads:
+            running = [
+                threads.submit(worker.run, phase, waiting, advance_alone)
+                for worker in self._started[:workers]
+            ]
+            try:
+                done, _ = wait(running, return_when=FIRST_EXCEPTION)
+                for future in (future for future in running if future in done):
+                    future.result()
+            except BaseException:
+                self.close()  # and with the workers their threads end
+                raise
+
+    def close(self) -> None:
+        """See `Executor`."""
+        while self._started:
+            self._started.pop().close()
 
 
 class _Worker:
@@ -77,15 +92,14 @@ class _Worker:
             start_new_session=True,  # Ctrl-C is for this process, which then ends its workers
         )
 
-    def __enter__(self) -> _Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the process."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            pipe.close()
+            with suppress(OSError):  # what was written to it last did not arrive
+                pipe.close()
 
     def run(self, phase: str, waiting: SimpleQueue[int], advance: Callable[[int], None]) -> None:
         """Run tasks until none waits. Raises what a task raises, or GrowLMError if the process died."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from growlm.data.pipeline.plan import Plan, SourcePlan
 from growlm.data.pipeline.work import Part
 from growlm.data.reading.extents import extents
+from growlm.data.reading.files import file_of
 from growlm.data.reading.tokens import token_extents
 
 
@@ -28,7 +28,7 @@ def _parts(name: str, source: SourcePlan, size: int) -> Iterator[Part]:
             yield Part(name, first, number, None, waiting, False)
             first, waiting = number, 0
         cut = token_extents if source.kind == "tokens" else extents
-        pieces = cut(Path(stamp.path), size) if stamp.size > size else [None]
+        pieces = cut(file_of(stamp.path), size) if stamp.size > size else [None]
         if len(pieces) > 1:
             for extent in pieces:
                 yield Part(name, number, number + 1, extent, stamp.size // len(pieces), False)

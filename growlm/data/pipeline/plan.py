@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Literal
 
 import xxhash
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from growlm import __version__
 from growlm.data.manifest import Kind
+from growlm.data.reading.files import File
 from growlm.errors import DataError
 
 SourceKind = Literal["text", "signals", "instructions", "tokens"]
@@ -32,7 +32,7 @@ class Stamp(_Entry):
     modified: int
 
     @classmethod
-    def of(cls, path: Path) -> Stamp:
+    def of(cls, path: File) -> Stamp:
         """The stamp of a file as it is now. Raises DataError: it cannot be looked at."""
         try:
             found = path.stat()
@@ -100,6 +100,6 @@ def part_bytes_of(size: int) -> int:
     return min(_LARGEST_PART, max(_SMALLEST_PART, size // _PARTS))
 
 
-def stamps(paths: Iterable[Path]) -> tuple[Stamp, ...]:
+def stamps(paths: Iterable[File]) -> tuple[Stamp, ...]:
     """The stamps of some files. Raises DataError."""
     return tuple(map(Stamp.of, paths))

@@ -28,7 +28,7 @@ QUARANTINE = "quarantine.jsonl"
 
 
 class Run:
-    """One preparation; each method is a phase, and finds what an earlier start has done of it."""
+    """One preparation; each method finds what an earlier start has done of it."""
 
     def __init__(self, work: Work, executor: Executor, progress: Progress) -> None:
         self.work, self.plan = work, work.plan
@@ -36,11 +36,11 @@ class Run:
 
     def run(self) -> Manifest:
         """All phases. Raises GrowLMError for what is wrong with the input; OSError."""
-        self._scan()
-        self._find_copies()
-        found, steps = self._settle()
-        tokenizer = self._train()
-        sources = self._encode(tokenizer, found, steps)
+        self.scan()
+        found, steps = self.settle()
+        tokenizer = self.train()
+        self.encode()
+        sources = self._assemble(tokenizer, found, steps)
         manifest = Manifest(
             tokenizer=TokenizerEntry(
                 file=TOKENIZER,
@@ -68,7 +68,7 @@ class Run:
             with self._progress.task(name, total) as advance:
                 self._executor.run(self.work, phase, waiting, advance)
 
-    def _scan(self) -> None:
+    def scan(self) -> None:
         """Read and clean; then number the chunks and their documents."""
         work = self.work
         if not (work.folder / "parts.json").exists():
@@ -99,13 +99,10 @@ class Run:
         if not count:
             (out / QUARANTINE).unlink()
 
-    def _find_copies(self) -> None:
-        tables = [EXACT, *([NEAR] if self.plan.near_duplicates else [])]
-        for table in tables:
+    def settle(self) -> tuple[dict[str, Settled], dict[str, tuple[Step, ...]]]:
+        """Find copies; what is left of each source, and the counts of each step."""
+        for table in (EXACT, NEAR) if self.plan.near_duplicates else (EXACT,):
             self._phase(table, BANDS_OF[table] * buckets(self.work), "find copies")
-
-    def _settle(self) -> tuple[dict[str, Settled], dict[str, tuple[Step, ...]]]:
-        """What is left of each source, and the counts of each step."""
         self._phase("settle", len(self.work.chunks), "leave out copies")
         results: dict[str, dict[int, Any]] = {name: {} for name in self.plan.sources}
         for number, place in enumerate(self.work.chunks):
@@ -129,16 +126,20 @@ class Run:
             steps[step["name"]].append(Step(**step))
         return tuple(map(added, steps.values()))
 
-    def _train(self) -> Tokenizer:
+    def train(self) -> Tokenizer:
         """The tokenizer, given or trained."""
         self._phase("tokenizer", 1, "train the tokenizer")
         return Tokenizer.load(self.work.path("tokenizer", 0) / TOKENIZER)
 
-    def _encode(
+    def encode(self) -> None:
+        """Text to tokens."""
+        chunks = self.work.chunks
+        self._phase("encode", len(chunks), "encode", sum(chunk.bytes for chunk in chunks))
+
+    def _assemble(
         self, tokenizer: Tokenizer, found: dict[str, Settled], steps: dict[str, tuple[Step, ...]]
     ) -> dict[str, Source]:
         work = self.work
-        self._phase("encode", len(work.chunks), "encode", sum(chunk.bytes for chunk in work.chunks))
         chunks: dict[str, list[tuple[int, Any]]] = {name: [] for name in self.plan.sources}
         for number, place in enumerate(work.chunks):
             chunks[place.source].append((number, work.result("encode", number)))

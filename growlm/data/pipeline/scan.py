@@ -18,6 +18,7 @@ from growlm.data.pipeline.steps import Cleaner, Tally, size_of
 from growlm.data.pipeline.work import TOKENIZER, Part, Work
 from growlm.data.reading.bad_rows import BadRows
 from growlm.data.reading.documents import documents, read, rows
+from growlm.data.reading.files import file_of
 from growlm.data.reading.rows import START_CHARS
 from growlm.data.reading.tokens import token_documents
 from growlm.data.segments import Document
@@ -99,7 +100,7 @@ class _Scan:
         """Documents that are tokenised already, less those without a token."""
         tokenizer = Tokenizer.load(self._work.path("tokenizer", 0) / TOKENIZER)
         for stamp in self._source.files[part.first : part.end]:
-            for ids in token_documents(Path(stamp.path), tokenizer, part.extent):
+            for ids in token_documents(file_of(stamp.path), tokenizer, part.extent):
                 size = len(tokenizer.decode(ids[:-1].tolist()).encode())
                 advance(size)
                 empty = len(ids) < 2
@@ -117,7 +118,7 @@ class _Scan:
 def _check_unchanged(source: SourcePlan, part: Part) -> None:
     """Raise DataError if a file of the part is not what it was when the preparation began."""
     for stamp in source.files[part.first : part.end]:
-        if Stamp.of(Path(stamp.path)) != stamp:
+        if Stamp.of(file_of(stamp.path)) != stamp:
             raise DataError(
                 "A file changed while it was read",
                 where=stamp.path,
@@ -127,7 +128,7 @@ def _check_unchanged(source: SourcePlan, part: Part) -> None:
 
 
 def _documents(part: Part, source: SourcePlan, bad: BadRows) -> Iterator[Document]:
-    files = [Path(stamp.path) for stamp in source.files[part.first : part.end]]
+    files = [file_of(stamp.path) for stamp in source.files[part.first : part.end]]
     if source.kind == "text":
         if part.whole:
             yield from documents(files, bad.add)

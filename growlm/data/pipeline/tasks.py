@@ -25,6 +25,10 @@ class Executor(Protocol):
         """Run these tasks, in any order; all are done on return. Raises what a task raises."""
         ...
 
+    def close(self) -> None:
+        """Free what it holds; it can be used again."""
+        ...
+
 
 def run_task(work: Work, phase: str, number: int, advance: Advance) -> None:
     """Run one task, if it is not done yet. Raises GrowLMError for what is wrong with its input; OSError."""

@@ -7,6 +7,7 @@ task {"done": true} or {"error": {...}}. It ends with its standard input.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -50,7 +51,10 @@ def main() -> None:
 
 
 def _say(content: dict[str, object]) -> None:
-    print(json.dumps(content), flush=True)
+    try:
+        print(json.dumps(content), flush=True)
+    except BrokenPipeError:  # whoever wanted to know is gone
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def test_the_error_of_a_task_comes_back(tmp_path: Path):
         prepare(tmp_path / "out", {"en": [bad]}, max_bad_rows=0, part_bytes=3000, executor=datatrove_here())
 
 
-def test_options_of_a_cluster_are_checked():
+def test_options_of_a_cluster_are_checked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RecipeError, match="no executor 'cloud'"):
         executor_of("cloud", None, {})
     with pytest.raises(RecipeError, match="no cluster"):
@@ -45,4 +47,7 @@ def test_options_of_a_cluster_are_checked():
         executor_of("slurm", None, {"time": "1:00:00"})
     with pytest.raises(RecipeError, match="has no option 'colour'"):
         executor_of("slurm", None, {"time": "1:00:00", "partition": "cpu", "colour": "red"})
+    with pytest.raises(DataError, match="needs the package ray") as caught:
+        executor_of("ray", None, {})
+    assert caught.value.fix == 'pip install "growlm[ray]"'
     assert executor_of("slurm", 4, {"time": "1:00:00", "partition": "cpu", "mem_per_cpu_gb": "4"})
