@@ -6,6 +6,8 @@
     prepare       the one entry to the pipeline
     tokenizer     byte-level BPE: train, load, check; `tiktoken_ranks` converts rank files
     manifest      what a prepared folder holds
+    card          the data card: facts, sample documents, a page to read
+    changed       what differs between two states of a prepared folder
     dataset       a prepared folder, memory-mapped and verified
     mixture       the batch at (span, step); `permutation` is its shuffle
     demo_text     real English and Chinese text from two packages of the extra `demo`
