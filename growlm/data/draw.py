@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from pathlib import Path
 
 import xxhash
 
@@ -15,6 +14,7 @@ from growlm.data.cleaning.normalise import normalise
 from growlm.data.reading.bad_rows import BadRows
 from growlm.data.reading.documents import pieces_of, read
 from growlm.data.reading.extents import extents
+from growlm.data.reading.files import File
 from growlm.data.reading.rows import Extent
 from growlm.data.reading.text import cut
 from growlm.errors import DataError
@@ -52,7 +52,7 @@ class Drawn:
 
 
 def draw(
-    name: str, files: Sequence[Path], size: int, max_bad_rows: int, advance: Callable[[int], None]
+    name: str, files: Sequence[File], size: int, max_bad_rows: int, advance: Callable[[int], None]
 ) -> Drawn:
     """Draw about `size` bytes of a source's normalised text, no piece twice; all of it if it has less.
 
@@ -80,7 +80,7 @@ def draw(
     return Drawn(found, out, len(bad.rows))
 
 
-def _pieces(files: Iterable[Path], bad: BadRows) -> Iterator[str]:
+def _pieces(files: Iterable[File], bad: BadRows) -> Iterator[str]:
     """Normalised text with visible characters, in pieces that are not long; an only document is cut up."""
     documents = (document for file, extent in _parts(files) for document in read(file, extent, bad.add))
     first, second = next(documents, None), next(documents, None)
@@ -92,7 +92,7 @@ def _pieces(files: Iterable[Path], bad: BadRows) -> Iterator[str]:
                 yield piece
 
 
-def _parts(files: Iterable[Path]) -> list[tuple[Path, Extent | None]]:
+def _parts(files: Iterable[File]) -> list[tuple[File, Extent | None]]:
     """What to read: everything, or of a large source an even draw of parts of about `READ_BYTES` together."""
     sized = [(file, extent, size) for file in files for extent, size in _extents(file)]
     if sum(size for *_, size in sized) > READ_BYTES:
@@ -105,7 +105,7 @@ def _parts(files: Iterable[Path]) -> list[tuple[Path, Extent | None]]:
     return parts
 
 
-def _extents(file: Path) -> list[tuple[Extent | None, int]]:
+def _extents(file: File) -> list[tuple[Extent | None, int]]:
     """The parts of a file, each with its bytes on the disk."""
     parts = extents(file, _PART_BYTES)
     size = file.stat().st_size

@@ -17,7 +17,7 @@ from growlm.data.folder import replace, work_folder
 from growlm.data.pipeline.plan import Stamp, stamps
 from growlm.data.pipeline.work import write_whole
 from growlm.data.progress import QUIET, Progress
-from growlm.data.reading.files import expand
+from growlm.data.reading.files import File, expand
 from growlm.data.tiktoken_ranks import load_tokenizer
 from growlm.data.tokenizer import Tokenizer, padded
 from growlm.data.tokenizer_files import tokenizer_files
@@ -140,7 +140,7 @@ def _sizes(names: list[str], weights: Mapping[str, float] | None, total: int) ->
     return {name: round(total * weights[name] / whole) for name in names}
 
 
-def _drawn(work: Path, name: str, files: list[Path], size: int, progress: Progress) -> Drawn:
+def _drawn(work: Path, name: str, files: list[File], size: int, progress: Progress) -> Drawn:
     """The sample of a source; drawn if no earlier start has done it."""
     path = work / f"{name}.json"
     if path.exists():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from growlm.data.reading.columns import parquet_rows
-from growlm.data.reading.files import kind
+from growlm.data.reading.columns import arrow_rows, parquet_rows
+from growlm.data.reading.files import File, kind
 from growlm.data.reading.rows import START_CHARS, Extent, OnBad, Row, jsonl_rows, refuse
 from growlm.data.reading.text import CUT_CHARS, check_characters, cut, texts
 from growlm.data.segments import Document, text_document
@@ -17,7 +16,7 @@ from growlm.errors import DataError
 _FIELDS = ("text", "license")
 
 
-def documents(files: Iterable[Path], on_bad: OnBad = refuse) -> Iterator[Document]:
+def documents(files: Iterable[File], on_bad: OnBad = refuse) -> Iterator[Document]:
     """Every document of a source, in file order; the only one is cut, so that it can be split.
 
     Raises DataError: see `read`.
@@ -32,7 +31,7 @@ def documents(files: Iterable[Path], on_bad: OnBad = refuse) -> Iterator[Documen
         yield from chain((first, second), stream)
 
 
-def read(path: Path, extent: Extent | None = None, on_bad: OnBad = refuse) -> Iterator[Document]:
+def read(path: File, extent: Extent | None = None, on_bad: OnBad = refuse) -> Iterator[Document]:
     """The documents of a file or of a part of it, in order.
 
     Rows: the field `text`, and `license` where there is one. Text files: the whole file, or pieces of it.
@@ -52,7 +51,7 @@ def read(path: Path, extent: Extent | None = None, on_bad: OnBad = refuse) -> It
 
 
 def rows(
-    path: Path,
+    path: File,
     extent: Extent | None = None,
     on_bad: OnBad = refuse,
     columns: Sequence[str] | None = None,
@@ -71,7 +70,7 @@ def rows(
         )
     if form == "jsonl":
         return jsonl_rows(path, extent, on_bad)
-    return parquet_rows(path, extent, columns)
+    return arrow_rows(path, columns) if form == "arrow" else parquet_rows(path, extent, columns)
 
 
 def pieces_of(only: Document) -> Iterator[Document]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 from growlm.data.reading.columns import parquet_extents
-from growlm.data.reading.files import kind
+from growlm.data.reading.files import File, kind
 from growlm.data.reading.rows import Extent
 
 
-def extents(path: Path, target_bytes: int) -> list[Extent | None]:
+def extents(path: File, target_bytes: int) -> list[Extent | None]:
     """Parts of a file of about `target_bytes`, in order: together all of it, none overlaps.
 
-    None stands for the whole: text, and compressed files, can only be read from their beginning.
+    None stands for the whole: text, Arrow, and compressed files are read from their beginning.
     Raises DataError: a damaged Parquet file.
     """
     if path.suffix == ".jsonl":

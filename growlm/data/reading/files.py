@@ -7,28 +7,42 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from growlm.data.extra import extra
+from growlm.data.reading.urls import Url, find, is_data, is_url
 from growlm.errors import DataError
 
-SUFFIXES = (".txt", ".md", ".jsonl", ".txt.gz", ".jsonl.gz", ".jsonl.zst", ".parquet")
-"""What can be read: plain text, one JSON object a line, and Parquet."""
+_KINDS = {
+    ".txt": "text",
+    ".md": "text",
+    ".jsonl": "jsonl",
+    ".txt.gz": "text",
+    ".jsonl.gz": "jsonl",
+    ".jsonl.zst": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+SUFFIXES = tuple(_KINDS)
+"""What can be read: plain text, one JSON object a line, Parquet, and Arrow as in Hugging Face data sets."""
+
+File = Path | Url
+"""A file here, or elsewhere."""
 
 
-def expand(paths: Iterable[str | Path], suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+def expand(paths: Iterable[str | Path], suffixes: tuple[str, ...] = SUFFIXES) -> list[File]:
     """The files meant by files, folders and globs, each path's in sorted order, no file twice.
 
     A folder means all files below it with one of the `suffixes`; hidden ones and others are left out.
     Raises DataError: nothing there, or a file that was named and has an unknown extension.
     """
-    found: dict[Path, None] = {}
+    found: dict[File, None] = {}
     for path in paths:
         try:
-            files = _matches(Path(path), suffixes)
+            files = find(str(path), suffixes) if is_url(path) else _matches(Path(path), suffixes)
         except OSError as error:
             raise _unreadable(Path(error.filename or path), error) from error
         if not files:
@@ -44,15 +58,19 @@ def expand(paths: Iterable[str | Path], suffixes: tuple[str, ...] = SUFFIXES) ->
     return list(found)
 
 
-def kind(path: Path) -> str:
-    """`text`, `jsonl` or `parquet`. Raises DataError for an unknown extension."""
+def file_of(name: str) -> File:
+    """The file that `str` of it names."""
+    return Url(name) if is_url(name) else Path(name)
+
+
+def kind(path: File) -> str:
+    """`text`, `jsonl`, `parquet` or `arrow`. Raises DataError for an unknown extension."""
     _check_suffix(path, SUFFIXES)
-    suffix = next(s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(s))
-    return {".jso": "jsonl", ".par": "parquet"}.get(suffix[:4], "text")
+    return _KINDS[max((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), key=len)]
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[BinaryIO]:
+def open_bytes(path: File) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed if its name ends in .gz or .zst.
 
     Raises DataError: unreadable, or the compressed stream is cut short or damaged.
@@ -77,7 +95,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         raise _unreadable(path, error) from error
 
 
-def _check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+def _check_suffix(path: File, suffixes: tuple[str, ...]) -> None:
     if not path.name.endswith(suffixes):
         raise DataError(
             f"The extension of {path.name!r} says no format that can be read",
@@ -86,7 +104,7 @@ def _check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
         )
 
 
-def _matches(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _matches(path: Path, suffixes: tuple[str, ...]) -> Sequence[File]:
     """The files that a path, a folder or a glob means."""
     if path.exists():
         return _below(path, suffixes) if path.is_dir() else [path]
@@ -100,7 +118,7 @@ def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in names if name.endswith(suffixes) and not name.startswith(".")]
+        found += [Path(root, name) for name in names if is_data(name, suffixes)]
     return sorted(found)
 
 
@@ -108,7 +126,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
+def _unreadable(path: File, error: OSError) -> DataError:
     return DataError(
         "A source cannot be read",
         where=str(path),

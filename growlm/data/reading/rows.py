@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from growlm.data.reading.files import open_bytes
+from growlm.data.reading.files import File, open_bytes
 from growlm.data.reading.text import undecodable
 from growlm.errors import DataError
 
@@ -29,7 +28,7 @@ def refuse(error: DataError, start: str) -> None:  # noqa: ARG001
     raise error
 
 
-def jsonl_rows(path: Path, extent: Extent | None = None, on_bad: OnBad = refuse) -> Iterator[Row]:
+def jsonl_rows(path: File, extent: Extent | None = None, on_bad: OnBad = refuse) -> Iterator[Row]:
     """The JSON objects of a file, or of the lines that begin in `extent` (of an uncompressed one).
 
     Bad rows: a line that is no JSON object, is not UTF-8, or is longer than `LINE_BYTES`.
@@ -46,7 +45,7 @@ def jsonl_rows(path: Path, extent: Extent | None = None, on_bad: OnBad = refuse)
                 yield where, record
 
 
-def _lines(file: BinaryIO, path: Path, extent: Extent | None) -> Iterator[tuple[str, int, bytes]]:
+def _lines(file: BinaryIO, path: File, extent: Extent | None) -> Iterator[tuple[str, int, bytes]]:
     """(where, offset, line); lines are counted from the file's start, else named by their byte."""
     offset, end = extent or (0, None)
     counted, number = offset == 0, 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
-from growlm.data.reading.files import open_bytes
+from growlm.data.reading.files import File, open_bytes
 from growlm.errors import DataError
 
 CUT_CHARS = 1 << 15
@@ -18,7 +17,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 
 
-def texts(path: Path) -> Iterator[str]:
+def texts(path: File) -> Iterator[str]:
     """The documents of a text file: all of it, or pieces (`cut`). Raises DataError: not UTF-8, or binary."""
     with open_bytes(path) as file:
         yield from cut(_decoded(file, path))
@@ -84,7 +83,7 @@ def _boundary(text: str, low: int, high: int) -> int:
     return next(spaces, high)
 
 
-def _decoded(file: BinaryIO, path: Path) -> Iterator[str]:
+def _decoded(file: BinaryIO, path: File) -> Iterator[str]:
     """UTF-8 text in pieces, without a byte order mark."""
     decoder, start, head = codecs.getincrementaldecoder("utf-8")(), 0, True
     while True:

@@ -14,8 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from growlm.data.reading.datatrove import DatatroveFile
+from growlm.data.reading.files import File
 from growlm.data.reading.megatron import MegatronFile
 from growlm.data.reading.rows import Extent
+from growlm.data.reading.urls import Url
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import DataError
 
@@ -35,12 +37,21 @@ class TokenFile(Protocol):
         ...
 
 
-def open_tokens(path: Path) -> TokenFile:
-    """Open a file by its extension, .bin or .ds. Raises DataError: no index beside it, or they do not fit."""
+def open_tokens(path: File) -> TokenFile:
+    """Open a file by its extension, .bin or .ds.
+
+    Raises DataError: it is elsewhere, has no index beside it, or they do not fit.
+    """
+    if isinstance(path, Url):
+        raise DataError(
+            "Token files are mapped into memory, so they have to be here",
+            where=path,
+            fix="copy the file and its index to this machine",
+        )
     return MegatronFile(path) if path.suffix == ".bin" else DatatroveFile(path)
 
 
-def token_documents(path: Path, tokenizer: Tokenizer, extent: Extent | None = None) -> Iterator[np.ndarray]:
+def token_documents(path: File, tokenizer: Tokenizer, extent: Extent | None = None) -> Iterator[np.ndarray]:
     """The ids of each document, or of documents [start, end) of `extent`; (tokens,) uint32 each.
 
     Each ends with the tokenizer's end of document: one that has it already keeps it, to others it is added.
@@ -60,7 +71,7 @@ def token_documents(path: Path, tokenizer: Tokenizer, extent: Extent | None = No
             yield ids.astype(np.uint32) if ends else np.append(ids, tokenizer.eos_id).astype(np.uint32)
 
 
-def token_extents(path: Path, target_bytes: int) -> list[Extent]:
+def token_extents(path: File, target_bytes: int) -> list[Extent]:
     """Parts of a file with as many documents each, of together about `target_bytes`. Raises DataError."""
     file = open_tokens(path)
     count = min(max(1, round(file.ids.nbytes / target_bytes)), max(1, file.documents))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from growlm.data.reading.documents import rows
+from growlm.data.reading.files import File
 from growlm.data.reading.rows import START_CHARS, OnBad
 from growlm.data.reading.text import check_characters
 from growlm.data.signals.templates import Template
@@ -31,7 +31,7 @@ class Item(NamedTuple):
 
 
 def read_items(
-    template: Template, files: Iterable[Path], on_bad: OnBad, on_drop: Callable[[], None]
+    template: Template, files: Iterable[File], on_bad: OnBad, on_drop: Callable[[], None]
 ) -> Iterator[Item]:
     """The items of a task's files, in order; `on_drop` hears of each that the template leaves out.
 
