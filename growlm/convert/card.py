@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from growlm.convert.dialect import Dialect
@@ -70,6 +71,8 @@ def _training(recipe: Recipe | None, trained: Mapping[str, Any]) -> str:
     )
     if recipe is None:
         return f"{said} Its recipe is not known here."
+    if recipe.init is not None:
+        said += f" It started from the weights of `{Path(recipe.init).name}`, whose data is not in this card."
     columns = ("d_model", "n_layers", "n_heads", "d_ff", "seq_len", "batch_size", "tokens")
     rows = [[s.name, *(getattr(s, column) for column in columns)] for s in recipe.stages]
     mixture = ", ".join(f"{source} {weight:g}" for source, weight in recipe.data.mixture.items())

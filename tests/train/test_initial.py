@@ -249,7 +249,10 @@ def test_what_came_with_the_weights_leaves_with_them(
         assert {file: (out / file).read_bytes() for file in beside} == beside
         said = json.loads((out / "config.json").read_text(encoding="utf-8"))
         assert {key: said[key] for key in IDS} == IDS
-        assert "| 5 | 1 x 16 |" in (out / "README.md").read_text(encoding="utf-8")
+        card = (out / "README.md").read_text(encoding="utf-8")
+        assert "| 5 | 1 x 16 |" in card
+        origin = source.name if name == "first" else "first"
+        assert f"started from the weights of `{origin}`" in card
 
 
 def test_a_checkpoint_grown_by_hand_keeps_what_came_with_it(recipe: MakeRecipe, tmp_path: Path) -> None:
