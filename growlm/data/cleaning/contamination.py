@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from growlm.data.cleaning.evaluation_sets import evaluation_files, items
-from growlm.data.cleaning.units import ngrams, prefix_sums, spans, units
+from growlm.data.cleaning.units import ngrams, prefix_sums, spans, stretches, units
 from growlm.errors import DataError
 
 WORDS, MIN_WORDS = 13, 8
@@ -62,9 +62,15 @@ class Contamination:
 
     def sets_in(self, text: str) -> list[str]:
         """Names of the sets that a text quotes, in the order of `names`."""
+        found: set[int] = set()
+        for stretch in stretches(text):
+            found.update(self._found(stretch))
+        return [self.names[index] for index in sorted(found)]
+
+    def _found(self, text: str) -> set[int]:
+        found: set[int] = set()
         hashes, _, _ = _units_of([text])
         starts, sums = np.flatnonzero(_passes(self.filter, ngrams(hashes, _HEAD))), prefix_sums(hashes)
-        found: set[int] = set()
         for length in self.lengths:
             starts = starts[starts + length <= len(hashes)]
             runs = spans(sums, starts, starts + length)
@@ -72,7 +78,7 @@ class Contamination:
             first, last = np.searchsorted(self.runs, runs), np.searchsorted(self.runs, runs, side="right")
             for low, high in zip(first[first < last], last[first < last], strict=True):
                 found.update(self.sets[low:high].tolist())
-        return [self.names[index] for index in sorted(found)]
+        return found
 
     def save(self, path: Path) -> None:
         """Write to one file, which `load` reads."""

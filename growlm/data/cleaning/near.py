@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xxhash
 
-from growlm.data.cleaning.units import mix, ngrams, units
+from growlm.data.cleaning.units import mix, ngrams, stretches, units
 
 BANDS, ROWS, SHINGLE = 14, 8, 5
 """FineWeb's (2406.17557, 2.3): 14 bands of 8 hash functions over 5-grams of words."""
@@ -22,12 +22,10 @@ def band_keys(text: str) -> np.ndarray:
     Chinese and Japanese characters. Case, white space and punctuation do not count. A text of fewer
     units is one shingle, and one without any unit is like its exact copies only.
     """
-    hashes = units(text).hashes
-    if not len(hashes):
-        shingles = np.array([xxhash.xxh3_64_intdigest(text.encode())], np.uint64)
-    else:
-        shingles = ngrams(hashes, min(SHINGLE, len(hashes)))
-    rows = _minima((shingles >> np.uint64(32)).astype(np.uint32)).astype(np.uint64).reshape(BANDS, ROWS)
+    minima = np.full(BANDS * ROWS, np.iinfo(np.uint32).max, np.uint32)
+    for stretch in stretches(text):
+        _lower(minima, _shingles(stretch))
+    rows = minima.astype(np.uint64).reshape(BANDS, ROWS)
     keys = np.arange(BANDS, dtype=np.uint64)
     for row in range(ROWS):
         keys = mix(keys ^ rows[:, row])
@@ -39,11 +37,19 @@ def collision_probability(similarity: float) -> float:
     return 1 - (1 - similarity**ROWS) ** BANDS
 
 
-def _minima(shingles: np.ndarray) -> np.ndarray:
-    """Smallest value of each hash function a*x + b mod 2^32 over all shingles, (BANDS * ROWS,) uint32."""
-    minima = np.full(BANDS * ROWS, np.iinfo(np.uint32).max, np.uint32)
+def _shingles(text: str) -> np.ndarray:
+    """Hashes of a text's shingles, (S,) uint32, S > 0."""
+    hashes = units(text).hashes
+    if len(hashes):
+        shingles = ngrams(hashes, min(SHINGLE, len(hashes)))
+    else:
+        shingles = np.array([xxhash.xxh3_64_intdigest(text.encode())], np.uint64)
+    return (shingles >> np.uint64(32)).astype(np.uint32)
+
+
+def _lower(minima: np.ndarray, shingles: np.ndarray) -> None:
+    """Lower the smallest value of each hash function a*x + b mod 2^32, (BANDS * ROWS,) uint32, in place."""
     for start in range(0, len(shingles), _BLOCK):
         values = _FACTORS * shingles[start : start + _BLOCK]
         values += _OFFSETS
         np.minimum(minima, values.min(axis=1), out=minima)
-    return minima

@@ -15,7 +15,7 @@ import numpy as np
 from growlm.data.cleaning.function_words import FUNCTION_CHARACTERS, FUNCTION_WORDS
 from growlm.data.cleaning.language import letters
 from growlm.data.cleaning.repetition import duplicate_share, repeated_lines, top_share
-from growlm.data.cleaning.units import Units, units
+from growlm.data.cleaning.units import LONG_TEXT, Units, units
 
 MIN_UNITS = 50
 """Gopher (2112.11446, A.1.1): a document has at least 50 words."""
@@ -106,8 +106,10 @@ _BOILERPLATE = (
 def quality(text: str) -> str | None:
     """Why a text is left out, the first of `REASONS` that holds, or None: it stays.
 
-    Texts mostly in other scripts than Latin and Chinese meet only the rules that are right for any.
+    Texts mostly in other scripts than Latin and Chinese meet only the rules that are right for any. Of a
+    text of more than `LONG_TEXT` characters the first so many are judged.
     """
+    text = text[:LONG_TEXT]
     found = units(text)
     if len(found.hashes) < MIN_UNITS:
         return "too short"

@@ -26,6 +26,9 @@ _ALONE_BLOCKS = (
 """Blocks whose letters are units of their own: scripts written without spaces between words."""
 _TABLE = 0x20000
 _PIECE = 1 << 16  # characters at a time: what they need stays in the second cache
+LONG_TEXT = 1 << 20
+"""Characters that are looked at at a time: this bounds the memory of every rule, at about 150 MB."""
+_OVERLAP = 1 << 10
 _BOUNDARY = re.compile(r"[^\w]|[\u4e00-\u9fff]")
 _BASE, _INVERSE = 0x9E3779B97F4A7C15, pow(0x9E3779B97F4A7C15, -1, 1 << 64)
 
@@ -58,6 +61,13 @@ def units(text: str) -> Units:
         parts.append(Units(hashes, starts + offset, ends + offset, alone, alphabetic))
         offset += len(lower)
     return parts[0] if len(parts) == 1 else Units(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def stretches(text: str) -> Iterator[str]:
+    """A text in stretches of `LONG_TEXT` characters; they overlap, so that hardly a run of units is cut."""
+    yield text[: LONG_TEXT + _OVERLAP]
+    for start in range(LONG_TEXT, len(text) - _OVERLAP, LONG_TEXT):
+        yield text[start : start + LONG_TEXT + _OVERLAP]
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import pytest
 
 from growlm.data.cleaning.contamination import CHARACTERS, MIN_CHARACTERS, MIN_WORDS, WORDS, Contamination
 from growlm.data.cleaning.evaluation_sets import evaluation_files, items
+from growlm.data.cleaning.units import LONG_TEXT
 from growlm.errors import DataError
 from tests.data.cleaning.real import documents, evaluation
 from tests.data.texts import HAN, chinese, english
@@ -62,6 +63,13 @@ def test_the_longest_field_of_a_short_item_is_enough(tmp_path: Path) -> None:
         tmp_path, one={"premise": " ".join(QUESTION.split()[:9]), "choices": ["it is far", "it is old"]}
     )
     assert found.sets_in("He said: " + " ".join(QUESTION.split()[:9])) == ["one"]
+
+
+def test_a_quote_anywhere_in_a_long_text_is_found(tmp_path: Path) -> None:
+    found, filler = sets(tmp_path, one={"q": QUESTION}), "so it goes on " * (LONG_TEXT // 14)
+    for cut in range(LONG_TEXT - 100, LONG_TEXT, 20):
+        assert found.sets_in(filler[:cut] + f" {QUESTION} " + filler) == ["one"]
+    assert found.sets_in(filler * 2) == []
 
 
 def test_every_format_gives_the_same_items(tmp_path: Path) -> None:

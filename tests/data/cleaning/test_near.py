@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from growlm.data.cleaning.near import BANDS, SHINGLE, band_keys, collision_probability
+from growlm.data.cleaning.units import LONG_TEXT
 from tests.data.texts import chinese, english
 
 
@@ -53,3 +54,9 @@ def test_order_of_shingles_and_repeats_do_not_count() -> None:
     """Similarity is of sets: a text twice over has only the shingles across the seam more."""
     text = english(1, words=2000)[0]
     assert (band_keys(text) == band_keys(text + " " + text)).mean() > 0.5
+
+
+def test_a_long_text_is_like_itself_with_a_new_end() -> None:
+    text = " ".join(english(1, words=300_000))
+    assert len(text) > LONG_TEXT
+    assert (band_keys(text) == band_keys(text + " The end, at last, of it all.")).all()
