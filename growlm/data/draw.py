@@ -96,7 +96,7 @@ def _parts(files: Iterable[File]) -> list[tuple[File, Extent | None]]:
     """What to read: everything, or of a large source an even draw of parts of about `READ_BYTES` together."""
     sized = [(file, extent, size) for file in files for extent, size in _extents(file)]
     if sum(size for *_, size in sized) > READ_BYTES:
-        sized.sort(key=lambda part: xxhash.xxh3_64_intdigest(f"{part[0]}:{part[1]}".encode()))
+        sized.sort(key=lambda part: xxhash.xxh3_64_intdigest(f"{part[0].name}:{part[1]}".encode()))
     parts, total = [], 0
     for file, extent, size in sized:
         if total < READ_BYTES:

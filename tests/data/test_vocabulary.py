@@ -55,6 +55,20 @@ def test_one_book_is_drawn_from_in_pieces(tmp_path: Path):
         draw("en", [tmp_path / "word.txt"], 1 << 20, 0, lambda _: None)
 
 
+def test_of_a_large_source_parts_all_over_it_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    texts = english(400)
+    path = write_jsonl(tmp_path / "a.jsonl", texts)
+    size = path.stat().st_size
+    monkeypatch.setattr("growlm.data.draw._PART_BYTES", size // 40)
+    monkeypatch.setattr("growlm.data.draw.READ_BYTES", size // 4)
+    read: list[int] = []
+    found = draw("en", [path], size, 0, read.append)
+    assert size / 5 < sum(read) < size / 3
+    tenths = {texts.index(text) // 40 for text in found.texts}
+    assert len(tenths) >= 5
+    assert found == draw("en", [path], size, 0, lambda _: None)
+
+
 def test_long_words_without_spaces_are_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("growlm.data.tokenizer._ENDLESS_BYTES", 40)
     texts = ["汉语拼音字母汉语拼音字母", "a 汉语拼音 b", "the 汉语 " + "x" * 17 + " y汉语拼y"]
