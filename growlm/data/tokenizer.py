@@ -135,6 +135,13 @@ class Tokenizer:
         """xxh3-128 of what `save` writes, as 32 hex digits."""
         return xxhash.xxh3_128_hexdigest(self._json)
 
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """Hashes of the tokenizers with the same ids: itself, and itself before it had signal tokens."""
+        told = json.loads(self._json)
+        told["added_tokens"] = [token for token in told["added_tokens"] if token["content"] not in SIGNALS]
+        return self.hash, Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(told))).hash
+
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json`. Raises OSError."""
         path.write_bytes(self._json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,10 +95,11 @@ class Initial:
         return set(self.checkpoint.names(OPTIMIZER_FILE)) == wanted
 
 
-def find_initial(recipe: Recipe, tokenizer_hash: str, world: World | None = None) -> Initial | None:
+def find_initial(recipe: Recipe, known: Collection[str], world: World | None = None) -> Initial | None:
     """What the recipe starts from; None if it starts from nothing. No tensor is read yet.
 
-    With a world all its ranks call it, outside of `together`, and each hashes a share of the files.
+    `known`: hashes of the tokenizers whose ids mean what the data's do, the data's own first. With a world
+    all its ranks call it, outside of `together`, and each hashes a share of the files.
 
     Raises RecipeError if the first stage has another shape or the data another tokenizer, or the ranks name
     different weights; CheckpointError if there is nothing there or it is damaged.
@@ -113,32 +114,32 @@ def find_initial(recipe: Recipe, tokenizer_hash: str, world: World | None = None
     folder_hash = _hash_folder(path, world) if foreign else ""
     with world.together():
         if checkpoint is None:
-            return _from_folder(recipe, path, folder_hash, tokenizer_hash)
-        return _from_checkpoint(recipe, path, checkpoint, tokenizer_hash)
+            return _from_folder(recipe, path, folder_hash, known)
+        return _from_checkpoint(recipe, path, checkpoint, known)
 
 
-def _from_folder(recipe: Recipe, path: Path, folder_hash: str, tokenizer_hash: str) -> Initial:
+def _from_folder(recipe: Recipe, path: Path, folder_hash: str, known: Collection[str]) -> Initial:
     """A Hugging Face folder whose shape and tokenizer fit."""
     with FolderWeights(path) as weights:
         file = path / TOKENIZER
         wanted = Tokenizer.load(file).hash if file.is_file() else ""
-        files = _valid(companions_of(path, weights.config_json), wanted, tokenizer_hash)
+        files = _valid(companions_of(path, weights.config_json), wanted, known)
         initial = Initial(path, folder_hash, _with_base(weights.config, recipe), None, files)
     _refuse_another_shape(recipe, initial)
-    _refuse_another_tokenizer(path, wanted, tokenizer_hash)
+    _refuse_another_tokenizer(path, wanted, known)
     return initial
 
 
-def _from_checkpoint(recipe: Recipe, path: Path, checkpoint: Checkpoint, tokenizer_hash: str) -> Initial:
+def _from_checkpoint(recipe: Recipe, path: Path, checkpoint: Checkpoint, known: Collection[str]) -> Initial:
     """A verified checkpoint whose shape, ramp and tokenizer fit; its manifest's hash is its identity."""
     wanted = checkpoint.manifest.tokenizer_hash
-    files = _valid(stored_companions(checkpoint.path), wanted, tokenizer_hash)
+    files = _valid(stored_companions(checkpoint.path), wanted, known)
     identity = hash_file(checkpoint.path / MANIFEST)
     initial = Initial(path, identity, _with_base(config_of(checkpoint), recipe), checkpoint, files)
     _refuse_inside_a_ramp(checkpoint.path, checkpoint.manifest)
     _refuse_longer_ramp(recipe, checkpoint)
     _refuse_another_shape(recipe, initial)
-    _refuse_another_tokenizer(path, wanted, tokenizer_hash)
+    _refuse_another_tokenizer(path, wanted, known)
     return initial
 
 
@@ -156,8 +157,8 @@ def _with_base(config: ModelConfig, recipe: Recipe) -> ModelConfig:
     return config
 
 
-def _refuse_another_tokenizer(path: Path, wanted: str, tokenizer_hash: str) -> None:
-    if wanted not in ("", tokenizer_hash):
+def _refuse_another_tokenizer(path: Path, wanted: str, known: Collection[str]) -> None:
+    if wanted and wanted not in known:
         raise RecipeError(
             "the data was prepared with another tokenizer than the weights of init were trained with",
             where=str(path),
@@ -166,9 +167,10 @@ def _refuse_another_tokenizer(path: Path, wanted: str, tokenizer_hash: str) -> N
         )
 
 
-def _valid(files: Mapping[str, bytes], tokenizer: str, wanted: str) -> dict[str, bytes]:
-    """The companions that hold for a run with the tokenizer `wanted`: with another one, only the growths."""
-    return {name: data for name, data in files.items() if tokenizer == wanted or name == GROWTH}
+def _valid(files: Mapping[str, bytes], tokenizer: str, known: Collection[str]) -> dict[str, bytes]:
+    """The companions that hold for a run with the first of `known`: with another one, only the growths."""
+    same = tokenizer == next(iter(known), None)
+    return {name: data for name, data in files.items() if same or name == GROWTH}
 
 
 def is_still_there(path: Path, known: str | None) -> bool:

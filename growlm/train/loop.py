@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,14 +25,13 @@ from growlm.errors import DataError, DiskError, GrowLMError, LimitReached, Preem
 from growlm.model.loss import Learning
 from growlm.plan.flops import flops_per_token
 from growlm.testing.faults import fault_point
-from growlm.train.forecast import forecast_stage
+from growlm.train.evaluate import evaluate
 from growlm.train.guard import decide
 from growlm.train.saver import Saved
 from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import Session
 from growlm.train.state import TrainState
 from growlm.train.tally import Taken, Tally
-from growlm.train.validate import generate, held_out, held_out_accuracy, held_out_loss
 
 ANY = (math.inf, math.inf)
 
@@ -119,40 +117,6 @@ def step(session: Session, state: TrainState, tally: Tally, started: float) -> N
     p.tokens += stage.tokens_per_step
     p.flops += stage.tokens_per_step * flops_per_token(state.config, stage.seq_len)
     tally.take(taken)
-
-
-def evaluate(session: Session, state: TrainState) -> None:
-    """Validation loss per source, a continuation of every prompt and a forecast, into the record."""
-    p, settings, engine = state.progress, session.recipe.eval, state.engine
-    stage = session.recipe.stages[p.stage]
-    at: dict[str, Any] = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
-    engine.set_mask(state.ramp, state.mask)
-    with session.world.together():
-        read = partial(held_out, session.dataset, seq_len=stage.seq_len, tokens=settings.tokens)
-        held = {s: read(s, device=engine.device) for s in sorted(session.recipe.mixture_of(p.stage))}
-    losses = {source: held_out_loss(engine, one) for source, one in held.items()}
-    signals = session.dataset.manifest.tokenizer.signal_ids
-    accuracy = {
-        source: held_out_accuracy(engine, one, signals)
-        for source, one in held.items()
-        if signals and session.dataset.kind(source) == "signals"
-    }
-    epochs = session.mixture.epochs(p.stage, p.stage_step)
-    session.recorder.append("valid", **at, losses=losses, accuracy=accuracy, epochs=epochs)
-    shown = "  ".join(f"{source} {loss:.4f}" for source, loss in losses.items())
-    shown += "".join(f"  {source} {share:.1%} right" for source, share in accuracy.items())
-    session.console.say(f"validation at step {p.step}: {shown}")
-    for prompt in settings.prompts if settings.sample_tokens else []:
-        text = generate(
-            engine,
-            session.tokenizer,
-            prompt,
-            tokens=settings.sample_tokens,
-            context=stage.seq_len,
-            seed=session.recipe.seed,
-        )
-        session.recorder.append("sample", **at, prompt=prompt, text=text)
-    forecast_stage(session, state)
 
 
 def save(session: Session, state: TrainState, boundary: Literal["before_growth"] | None = None) -> None:

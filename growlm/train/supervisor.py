@@ -70,7 +70,7 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
                 layouts = [layout_of(recipe, index, world) for index in range(len(recipe.stages))]
                 begun = bool(CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep).checkpoints())
             begun = any(world.exchange(begun))
-            initial = None if begun else find_initial(recipe, data[0].tokenizer_hash, world)
+            initial = None if begun else find_initial(recipe, data[2].known_as, world)
             world.same(_in_common(recipe, data, layouts, initial))
             with world.together():
                 if world.main:

@@ -52,7 +52,7 @@ def start_from(inits: list[str]) -> dict[str, str]:
     try:
         with join("cpu") as world:
             recipe = load_recipe("laptop", [f"init={inits[world.rank]}"])
-            find_initial(recipe, "", world)
+            find_initial(recipe, [], world)
     except GrowLMError as error:
         return {"kind": type(error).__name__, "text": str(error)}
     return {}

@@ -13,7 +13,8 @@ from growlm.checkpoint.store import Checkpoint
 from growlm.convert.companions import companions_of
 from growlm.convert.dialects import DIALECTS
 from growlm.convert.write import write_folder
-from growlm.data.prepare import prepare
+from growlm.data.prepare import SourceOptions, prepare
+from growlm.data.tokenizer import SIGNALS
 from growlm.errors import CheckpointError, DriftError, RecipeError
 from growlm.growth.weights import MemoryWeights
 from growlm.model.decoder import Decoder
@@ -27,7 +28,17 @@ from growlm.train.session import open_data
 from growlm.train.state import MODEL_FILE, OPTIMIZER_FILE, TrainState
 from growlm.train.supervisor import run
 from tests.train.conftest import MakeRecipe
-from tests.train.helpers import ALONE, killed, messages, newest, outcome, records, steps
+from tests.train.helpers import (
+    ALONE,
+    ONE_STAGE,
+    killed,
+    messages,
+    newest,
+    outcome,
+    records,
+    steps,
+    straight_run,
+)
 
 MASKED = (
     "stages=[{name = 'on', d_model = 24, n_heads = 4, n_kv_heads = 2, d_ff = 48, n_layers = 2,"
@@ -67,7 +78,7 @@ def _inline(table: dict[str, object]) -> str:
 
 
 def initial(recipe: Recipe) -> Initial:
-    found = find_initial(recipe, open_data(recipe)[0].tokenizer_hash)
+    found = find_initial(recipe, open_data(recipe)[2].known_as)
     assert found is not None
     return found
 
@@ -174,6 +185,26 @@ def test_text_of_another_tokenizer_is_refused(recipe: MakeRecipe, earlier: Path,
     with pytest.raises(RecipeError, match="another tokenizer"):
         run(recipe(MASKED, f"init={earlier}", f"data.path={tmp_path / 'data'}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_tokens_of_signals_may_be_added(recipe: MakeRecipe, tmp_path: Path) -> None:
+    """A model whose tokenizer has none is trained on with signals: all other ids mean what they did."""
+    text = write_corpus(tmp_path / "text")
+    prepare(tmp_path / "own", text, vocab_size=300, validation_share=0.1)
+    told = json.loads((tmp_path / "own" / "tokenizer.json").read_text())
+    told["added_tokens"] = [token for token in told["added_tokens"] if token["content"] not in SIGNALS]
+    (tmp_path / "plain.json").write_text(json.dumps(told))
+    prepare(tmp_path / "data", text, tokenizer=tmp_path / "plain.json", validation_share=0.1)
+    straight_run(recipe(*ONE_STAGE, f"data.path={tmp_path / 'data'}"), tmp_path / "earlier")
+    rows = [{"text": f"fact {i}", "proposition": "is even", "signal": i % 2 == 0} for i in range(40)]
+    (tmp_path / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    facts = {"facts": SourceOptions([tmp_path / "facts.jsonl"], kind="signals")}
+    sources = {name: SourceOptions(paths) for name, paths in text.items()} | facts
+    prepare(tmp_path / "more", sources, tokenizer=tmp_path / "plain.json", validation_share=0.1)
+    more = (f"init={tmp_path / 'earlier'}", f"data.path={tmp_path / 'more'}", "data.mixture.facts=1.0")
+    straight_run(recipe(*ONE_STAGE, "stages.only.seq_len=32", *more), tmp_path / "run")
+    (valid,) = records(tmp_path / "run", "valid")
+    assert "facts" in valid["accuracy"]
 
 
 def test_a_checkpoint_is_not_taken_for_a_run(recipe: MakeRecipe, earlier: Path) -> None:
