@@ -75,3 +75,62 @@ def test_prepare_replaces_nothing_unless_told_to(out: Path, tmp_path: Path):
     assert "--force" in refused.value.fix
     assert {p: p.read_bytes() for p in (tmp_path / "mine").rglob("*") if p.is_file()} == before
     run("prepare", tmp_path / "mine", *flags, "--force")
+
+
+def test_all_kinds_of_sources_and_all_steps(tmp_path: Path):
+    texts = english(30)
+    en = write_jsonl(tmp_path / "en.jsonl", [*texts, *chinese(3), f"{texts[0]} Write to me@example.org."])
+    with en.open("a") as file:
+        file.write("{broken\n")
+    answers = [{"prompt": f"What is {n} + 1?", "response": str(n + 1)} for n in range(20)]
+    judged = [{"text": text, "proposition": "It sings.", "signal": "sang" in text} for text in texts]
+    for name, rows in (("chat", answers), ("judged", judged), ("exam", [{"question": texts[4]}])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [f"--{flag}={name}={tmp_path / file}.jsonl" for flag, name, file in (
+        ("source", "en", "en"), ("instructions", "chat", "chat"), ("signals", "rte", "judged"),
+    )]  # fmt: skip
+    options = ["--language=en=en", "--license=en=CC0", "--weight=en=2", "--weight=chat=1", "--pii"]
+    summary = json.loads(
+        run(
+            *("prepare", tmp_path / "out", *files, *options, f"--decontaminate={tmp_path / 'exam.jsonl'}"),
+            *("--vocab-size", 300, "--validation-share", 0.1, "--max-bad-rows", 1, "--json"),
+        )
+    )
+    assert {name: source["kind"] for name, source in summary["sources"].items()} == {
+        "en": "text",
+        "chat": "instructions",
+        "rte": "signals",
+    }
+    steps = {step["name"]: step for step in summary["sources"]["en"]["steps"]}
+    assert list(steps) == [
+        *("read", "normalise", "language", "pii", "contamination", "exact duplicates", "near duplicates")
+    ]
+    assert sum(steps["read"]["reasons"].values()) == 1
+    assert steps["language"]["reasons"]["zh"] == 3
+    assert sum(steps["pii"]["reasons"].values()) == 1
+    assert steps["contamination"]["documents_in"] - steps["contamination"]["documents_out"] == 1
+    assert steps["near duplicates"]["documents_out"] < steps["near duplicates"]["documents_in"]
+    assert list(summary["sources"]["en"]["licenses"]) == ["CC0"]
+    printed = run("inspect", tmp_path / "out", "--verify", "--n", 1)
+    assert "[rte train" in printed
+    assert "en: language left out 3 of 34 documents: zh 3" in printed
+    assert (tmp_path / "out" / "card.md").read_text().startswith("#")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "No source was given"),
+        (["--source=en=a", "--signals=en=b"], "given as text and as signals"),
+        (["--source=en=a", "--weight=zh=1"], "no source 'zh'"),
+        (["--source=en=a", "--weight=en=much"], "no number"),
+        (["--source=en=a", "--source=zh=b", "--weight=en=1"], "'zh' has no weight"),
+        (["--tokens=en=a"], "its tokenizer was not given"),
+        (["--signals=en=a", "--language=en=en"], "only"),
+        (["--source=en=a", "--executor=cloud"], "no executor"),
+    ],
+)
+def test_flags_that_contradict(tmp_path: Path, flags: list[str], words: str):
+    with pytest.raises(RecipeError, match=words):
+        run("prepare", tmp_path / "out", *flags)
+    assert not (tmp_path / "out").exists()

@@ -223,3 +223,15 @@ def test_weights_decide_what_the_tokenizer_learns_from(tmp_path: Path):
     for weights in ((1.0, None), (0.0, 0.0), (-1.0, 2.0), (float("nan"), 1.0)):
         with pytest.raises(RecipeError, match="weight"):
             learnt(weights, "bad")
+
+
+def test_a_store_gives_what_files_here_give(tmp_path: Path):
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    here = write_jsonl(tmp_path / "en.jsonl", english(40))
+    store.pipe("/prepared/en.jsonl", here.read_bytes())
+    try:
+        for name, path in (("here", here), ("there", "memory://prepared/en.jsonl")):
+            prepare(tmp_path / name, {"en": [path]}, vocab_size=300, part_bytes=5000)
+    finally:
+        store.rm("/prepared", recursive=True)
+    assert folder_bytes(tmp_path / "there") == folder_bytes(tmp_path / "here")
