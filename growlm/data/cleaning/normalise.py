@@ -7,8 +7,10 @@ import unicodedata
 
 from growlm.errors import DataError
 
-_NEWLINE = re.compile("\r\n?|[\v\f\x1c-\x1e\x85\u2028\u2029]")
-_REMOVED = re.compile("[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]+")
+_BREAKS = "\r\v\f\x1c-\x1e\x85\u2028\u2029"
+_OTHERS = "\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff"
+_NEWLINE, _REMOVED = re.compile(f"\r\n?|[{_BREAKS}]"), re.compile(f"[{_OTHERS}]+")
+_CONTROL = re.compile(f"[{_BREAKS}{_OTHERS}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,5 +31,6 @@ def normalise(text: str) -> str:
             why=f"\\u{ord(half[0]):04x} alone is no character",
             fix="write the text again with whole characters",
         )
-    text = _REMOVED.sub("", _NEWLINE.sub("\n", text))
+    if _CONTROL.search(text):
+        text = _REMOVED.sub("", _NEWLINE.sub("\n", text))
     return unicodedata.normalize("NFC", text)

@@ -13,18 +13,8 @@ KINDS = ("key", "email", "id", "ip", "phone")
 """What is looked for, in this order: access keys, e-mail addresses, Chinese identity numbers, and so on."""
 
 _KEY_STARTS = (
-    "AKIA",
-    "ASIA",
-    "LTAI",
-    "AKID",
-    "AIza",
-    "gh",
-    "glpat-",
-    "hf_",
-    "sk-",
-    "xox",
-    "eyJ",
-    "PRIVATE KEY-----",
+    *("AKIA", "ASIA", "LTAI", "AKID", "AIza", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    *("glpat-", "hf_", "sk-", "xox", "eyJ", "PRIVATE KEY-----"),
 )
 _KEY = re.compile(
     r"(?<![A-Za-z0-9_-])(?:"
@@ -56,7 +46,7 @@ _PHONE = re.compile(
     r"|(?:\([2-9]\d{2}\) ?|[2-9]\d{2}-)[2-9]\d{2}-\d{4}"  # North American
     r")(?![A-Za-z0-9_/=]|[.,-]\d)"
 )
-_NUMBER = re.compile(r"\d[\d .()-]{5,}[\dXx]|:[0-9A-Fa-f]{0,4}:")
+_NUMBER, _COLONS = re.compile(r"\d[\d .()-]{5,}[\dXx]"), re.compile(r":[0-9A-Fa-f]{0,4}:")
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
@@ -84,7 +74,7 @@ def _rules(text: str) -> list[_Rule]:
         rules.append(("key", _KEY, _always))
     if "@" in text:
         rules.append(("email", _EMAIL, _always))
-    if _NUMBER.search(text):
+    if _NUMBER.search(text) or _COLONS.search(text):
         rules += [("id", _ID, _valid_id), ("ip", _IP, _public), ("phone", _PHONE, _phone_digits)]
     return rules
 
