@@ -89,7 +89,7 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
         """Byte-level BPE of at most `vocab_size` tokens, `SPECIALS` among them; deterministic.
 
-        Takes at most about 1.5 GB, whatever the texts: see `_bounded`.
+        Takes at most about 1.3 GB, whatever the texts: see `_bounded`.
 
         Raises RecipeError: `vocab_size` is less than the bytes and `SPECIALS`.
         """
@@ -208,7 +208,7 @@ def check_plain(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def _bounded(texts: Iterable[str]) -> Iterator[str]:
-    """The texts, as far as the words of `_ENDLESS` are 12 MiB; from there on without such words.
+    """The texts, as far as the words of `_ENDLESS` are 10 MiB; from there on without such words.
 
     Training holds every different word, and some 70 bytes for each of its bytes. Languages with spaces
     repeat their words; without spaces, as in Chinese, a word is a clause, and nearly every one is new.
