@@ -36,7 +36,7 @@ PADDING = 64
 _ENDLESS = re.compile(
     r"[^\W\d_]{17,}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{4,}"
 )
-_ENDLESS_BYTES = 16 << 20
+_ENDLESS_BYTES = 10 << 20
 _SMALLEST_VOCAB = 256 + len(SPECIALS)
 _ENDS = (EOS, "<|end_of_text|>", "</s>", "<eos>")  # what others call the end of a document
 _PROBE = "The naïve café: 3.14159 ≈ π,\n\n\tмир 你好，世界。 안녕 שלום 👩‍🚀 don't\r\n  x = {'a': [1, 2]};  "
@@ -89,7 +89,7 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
         """Byte-level BPE of at most `vocab_size` tokens, `SPECIALS` among them; deterministic.
 
-        Takes at most about 1.3 GB, whatever the texts: see `_bounded`.
+        Takes at most about 1.4 GB, whatever the texts: see `_bounded`.
 
         Raises RecipeError: `vocab_size` is less than the bytes and `SPECIALS`.
         """
