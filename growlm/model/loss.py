@@ -13,6 +13,7 @@ from torch import Tensor
 CHUNK_ELEMENTS = 1 << 23  # logits held at a time, in the compute dtype
 GPU_CHUNKS = 16  # a GPU has the memory; and every chunk is added to the whole gradient of the head
 GPU_ROWS = 256  # its products come in tiles of so many rows
+SIZES = 16  # of what is learnt of a batch: every other number of rows leaves a hole in the heap of its own
 CACHED_ELEMENTS = 1 << 18  # logits in fp32 at a time on a CPU: 1 MiB stays in its second-level cache
 
 
@@ -79,9 +80,11 @@ def chunked_loss(
     kept = None
     if factors is not None and not hidden.is_cuda:  # a GPU would have to wait for their number
         kept = factors.nonzero().squeeze(1)
-        hidden, targets, factors = hidden[kept], targets[kept], factors[kept]
+        chosen = torch.nn.functional.pad(kept, (0, -len(kept) % max(1, N // SIZES)))
+        hidden, targets, factors = hidden[chosen], targets[chosen], factors[chosen]
+        factors[len(kept) :] = 0
     mean, losses = _ChunkedLoss.apply(hidden, weight, targets, mult, factors, N, losses_then_gradients)  # type: ignore[misc]
-    return mean, losses if kept is None else losses.new_zeros(N).index_copy_(0, kept, losses)
+    return mean, losses if kept is None else losses.new_zeros(N).index_copy_(0, kept, losses[: len(kept)])
 
 
 def head_logits(hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:

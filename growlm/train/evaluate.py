@@ -8,7 +8,7 @@ from typing import Any
 from growlm.train.forecast import forecast_stage
 from growlm.train.session import Session
 from growlm.train.state import TrainState
-from growlm.train.validate import generate, held_out, held_out_accuracy, held_out_loss
+from growlm.train.validate import generate, held_out, held_out_loss, held_out_signals
 
 
 def evaluate(session: Session, state: TrainState) -> None:
@@ -20,13 +20,17 @@ def evaluate(session: Session, state: TrainState) -> None:
     with session.world.together():
         read = partial(held_out, session.dataset, seq_len=stage.seq_len, tokens=settings.tokens)
         held = {s: read(s, device=engine.device) for s in sorted(session.recipe.mixture_of(p.stage))}
-    losses = {source: held_out_loss(engine, one) for source, one in held.items()}
     signals = session.dataset.manifest.tokenizer.signal_ids
-    accuracy = {
-        source: held_out_accuracy(engine, one, signals)
+    judged = {
+        source: held_out_signals(engine, one, signals)
         for source, one in held.items()
         if signals and session.dataset.kind(source) == "signals"
     }
+    accuracy = {source: one.accuracy for source, one in judged.items()}
+    of_two = session.recipe.objectives.head == "classification"
+    losses = {source: one.loss_of_two if of_two else one.loss for source, one in judged.items()}
+    losses |= {source: held_out_loss(engine, one) for source, one in held.items() if source not in judged}
+    losses = {source: losses[source] for source in held}
     epochs = session.mixture.epochs(p.stage, p.stage_step)
     session.recorder.append("valid", **at, losses=losses, accuracy=accuracy, epochs=epochs)
     shown = "  ".join(f"{source} {loss:.4f}" for source, loss in losses.items())

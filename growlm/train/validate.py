@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -52,14 +53,27 @@ def held_out_loss(engine: Engine, held: HeldOut) -> float:
     return losses[held.learnt].mean().item()
 
 
-def held_out_accuracy(engine: Engine, held: HeldOut, signals: tuple[int, int]) -> float:
-    """Share of the signals that are judged right: the one that is there is likelier than the other."""
+@dataclass(frozen=True)
+class Judged:
+    """Held-out propositions."""
+
+    loss: float
+    """Mean loss of the signals, told apart from the whole vocabulary."""
+    loss_of_two: float
+    """The same, told apart from each other only."""
+    accuracy: float
+    """Share that is judged right: the signal that is there is likelier than the other."""
+
+
+def held_out_signals(engine: Engine, held: HeldOut, signals: tuple[int, int]) -> Judged:
+    """How a source of propositions is judged."""
     true, false = signals
     other = torch.where(held.targets == true, false, true)
     turned = held.targets.where(~held.learnt, other)
     rows = engine.layout.micro_batch
     mine, its = (engine.token_losses(held.tokens, y, rows)[held.learnt] for y in (held.targets, turned))
-    return (mine < its).double().mean().item()
+    of_two = torch.nn.functional.softplus(mine - its)
+    return Judged(mine.mean().item(), of_two.mean().item(), (mine < its).double().mean().item())
 
 
 @torch.no_grad()

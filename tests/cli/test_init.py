@@ -41,11 +41,18 @@ def test_prepared_data_gives_its_sources_and_vocabulary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = pytest.importorskip("growlm.data.dataset")
-    prepared = SimpleNamespace(sources=["en", "code"], vocab_size=1000)
+    kinds = {"en": "text", "code": "text", "facts": "signals", "chat": "instructions"}
+    tokens = {"facts": 300, "chat": 100}
+    prepared = SimpleNamespace(
+        sources=list(kinds), vocab_size=1000, kind=kinds.__getitem__, tokens=lambda name, _: tokens[name]
+    )
     monkeypatch.setattr(dataset.TokenDataset, "open", lambda _: prepared)
     init(tmp_path / "r.toml", "demo", tmp_path)
     recipe = load_recipe(tmp_path / "r.toml")
-    assert (recipe.data.mixture, recipe.model.vocab_size) == ({"en": 1.0, "code": 1.0}, 1024)
+    assert (recipe.data.mixture, recipe.model.vocab_size) == (
+        {"en": 1.0, "code": 1.0, "facts": 0.167, "chat": 0.0556},
+        1024,
+    )
 
 
 def test_an_unknown_preset_is_refused_with_a_hint(tmp_path: Path) -> None:
