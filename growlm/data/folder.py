@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def work_folder(out: Path, key: str) -> Iterator[Path]:
+def work_folder(out: Path, key: str, say: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
     """Yield the work folder of `out` for the plan `key`: what an earlier start with that key has left in it.
 
-    What one with another key has left is removed; so is all of it when the block succeeds, or raises an
-    error of its input. After a kill or an error of the disk it stays, to go on from.
+    What one with another key has left is removed, which `say` is told; so is all of it when the block
+    succeeds, or raises an error of its input. After a kill or an error of the disk it stays, to go on from.
 
     Raises:
         DataError: `out` exists and is something else.
@@ -38,6 +38,7 @@ def work_folder(out: Path, key: str) -> Iterator[Path]:
             _put_back(out)
             for other in place.iterdir():
                 if other.name != key:
+                    say("an earlier start had other files or options: what it did is removed")
                     shutil.rmtree(other) if other.is_dir() else other.unlink()
             (place / key).mkdir(exist_ok=True)
             yield place / key

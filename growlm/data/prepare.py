@@ -100,7 +100,10 @@ def prepare(
         pii=cleaning.pii,
         decontaminate=stamps(map(Path, cleaning.decontaminate)),
     )
-    with work_folder(out, plan.key) as folder, closing(executor or local(plan, workers)) as runner:
+    with (
+        work_folder(out, plan.key, progress.say) as folder,
+        closing(executor or local(plan, workers)) as runner,
+    ):
         work = Work(folder)
         begin(work, plan, encoder)
         manifest = Run(work, runner, progress).run()

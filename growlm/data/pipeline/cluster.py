@@ -24,7 +24,8 @@ from growlm.errors import GrowLMError, RecipeError
 
 MakeExecutor = Callable[..., Any]
 """A datatrove executor from the keyword arguments `pipeline`, `tasks` and `logging_dir`."""
-_POLL_SECONDS = 5.0
+_POLL_SECONDS = 2.0
+_JOBS_PER_WORKER, _WORKERS = 4, 16
 _GRACE_SECONDS = 60.0  # for results to be seen through a network file system, after the last job has ended
 
 
@@ -76,7 +77,7 @@ def slurm(options: Mapping[str, str], workers: int | None) -> Cluster:
     made = _options(module.SlurmPipelineExecutor, options, ("time", "partition"))
     if workers is not None:
         made["workers"] = workers
-    return Cluster(partial(module.SlurmPipelineExecutor, **made), is_running=_in_queue)
+    return Cluster(_in_jobs(module.SlurmPipelineExecutor, made, workers), is_running=_in_queue)
 
 
 def ray(options: Mapping[str, str], workers: int | None) -> Cluster:
@@ -88,7 +89,7 @@ def ray(options: Mapping[str, str], workers: int | None) -> Cluster:
         made["workers"] = workers
     if not library.is_initialized():
         library.init()
-    return Cluster(partial(module.RayPipelineExecutor, **made), is_running=lambda _: False)
+    return Cluster(_in_jobs(module.RayPipelineExecutor, made, workers), is_running=lambda _: False)
 
 
 def run_rank(folder: str, phase: str, numbers: list[int], _data: object, rank: int, _world: int) -> None:
@@ -118,6 +119,16 @@ def _options(executor: type, given: Mapping[str, str], required: tuple[str, ...]
                 why=f"it has {', '.join(sorted(known))}",
             )
     return {name: int(value) if value.isdecimal() else value for name, value in given.items()}
+
+
+def _in_jobs(executor: Callable[..., Any], options: Mapping[str, Any], workers: int | None) -> MakeExecutor:
+    """Many short tasks make few jobs, whose start takes seconds; yet some for each worker, to even out."""
+
+    def make(*, tasks: int, **more: Any) -> Any:
+        per_job = -(-tasks // (_JOBS_PER_WORKER * (workers or _WORKERS)))
+        return executor(tasks=tasks, **{"tasks_per_job": per_job} | dict(options) | more)
+
+    return make
 
 
 def _in_queue(executor: Any) -> bool:

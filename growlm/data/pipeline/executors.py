@@ -36,5 +36,10 @@ def executor_of(name: str, workers: int | None, options: Mapping[str, str]) -> E
 def local(plan: Plan, workers: int | None) -> Executor:
     """As many processes as `workers`, or as there are cores; this one only where the input is small."""
     if workers is None:
-        workers = 1 if bytes_of(plan.sources) < _SMALL else os.cpu_count() or 1
+        workers = 1 if bytes_of(plan.sources) < _SMALL else _cores()
     return InProcess() if workers == 1 else Processes(workers)
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system says it; else all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

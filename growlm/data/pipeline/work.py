@@ -86,6 +86,7 @@ class Work:
         target = self.path(phase, number)
         target.parent.mkdir(exist_ok=True)
         folder = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}")
+        shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
         folder.mkdir()
         try:
             yield folder
