@@ -42,7 +42,7 @@ def work_folder(out: Path, key: str, say: Callable[[str], None] = lambda _: None
                     shutil.rmtree(other) if other.is_dir() else other.unlink()
             (place / key).mkdir(exist_ok=True)
             yield place / key
-            shutil.rmtree(place)
+            shutil.rmtree(place, ignore_errors=True)  # the last job of a cluster may still log there
         except GrowLMError as error:
             if type(error) is not GrowLMError:
                 shutil.rmtree(place, ignore_errors=True)
