@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -24,7 +23,7 @@ CHARACTERS, MIN_CHARACTERS = 26, 16
 _HEAD = MIN_WORDS  # units of a run that the filter looks at first
 _FILTER_BITS = 16  # bits of the filter per hash: one in 60 passes by chance
 _BATCH = 1 << 18  # characters of an evaluation set, or hashes, handled at a time
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,37 +80,26 @@ class Contamination:
         return found
 
     def save(self, path: Path) -> None:
-        """Write to one file, which `load` reads."""
+        """Write to one file, which `load` reads: arrays of numpy's own format, one behind the other."""
+        counts = np.array([self.items, self.short], np.int64)
+        head = (np.array(_FORMAT), np.array(self.names, np.str_), counts, np.array(self.lengths, np.int64))
         with path.open("wb") as file:
-            np.savez(
-                file,
-                format=_FORMAT,
-                names=np.array(self.names, np.str_),
-                counts=np.array([self.items, self.short]),
-                runs=self.runs,
-                sets=self.sets,
-                lengths=np.array(self.lengths, np.int64),
-                filter=self.filter,
-            )
+            for array in (*head, self.runs, self.sets, self.filter):
+                np.save(file, array, allow_pickle=False)
 
     @classmethod
     def load(cls, path: Path) -> Contamination:
         """Read what `save` wrote. Raises DataError: not there, damaged, or of another version."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                if int(stored["format"]) != _FORMAT:
-                    raise ValueError(f"format {int(stored['format'])}, not {_FORMAT}")
-                counted, short = stored["counts"].tolist()
-                return cls(
-                    tuple(stored["names"].tolist()),
-                    tuple(counted),
-                    tuple(short),
-                    stored["runs"],
-                    stored["sets"],
-                    tuple(stored["lengths"].tolist()),
-                    stored["filter"],
-                )
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            with path.open("rb") as file:
+                if int(np.load(file, allow_pickle=False)) != _FORMAT:
+                    raise ValueError("it is of another version")
+                names, counts, lengths, *arrays = (np.load(file, allow_pickle=False) for _ in range(6))
+            items, short = counts.tolist()
+            runs, sets, filled = arrays
+            of_sets = (tuple(names.tolist()), tuple(items), tuple(short))
+            return cls(*of_sets, runs, sets, tuple(lengths.tolist()), filled)
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise DataError(
                 "The runs of the evaluation sets cannot be read",
                 where=str(path),
