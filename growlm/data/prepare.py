@@ -11,6 +11,8 @@ from pathlib import Path
 
 from growlm.data.card import CARD_JSON, CARD_MD, facts, markdown, samples_of
 from growlm.data.cleaning.contamination import Contamination
+from growlm.data.cleaning.evaluation_sets import evaluation_files
+from growlm.data.cleaning.language import detector
 from growlm.data.dataset import TokenDataset
 from growlm.data.folder import replace, work_folder
 from growlm.data.manifest import Manifest
@@ -86,6 +88,7 @@ def prepare(
     progress = progress or Progress(quiet=True)
     encoder = None if tokenizer is None else _load(tokenizer, options.values())
     cleaning = cleaning or Cleaning()
+    sets = evaluation_files(cleaning.decontaminate)
     planned = {name: option.plan() for name, option in options.items()}
     plan = Plan(
         sources=planned,
@@ -98,7 +101,10 @@ def prepare(
         near_duplicates=cleaning.near_duplicates,
         quality=cleaning.quality,
         pii=cleaning.pii,
-        decontaminate=stamps(map(Path, cleaning.decontaminate)),
+        decontaminate=stamps(evaluation_files(cleaning.decontaminate).values())
+        if cleaning.decontaminate
+        else (),
+        detector=detector() if any(one.language for one in planned.values()) else None,
     )
     with (
         work_folder(out, plan.key, progress.say) as folder,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from growlm.data.cleaning.language import require
 from growlm.data.pipeline.plan import SourceKind, SourcePlan, stamps
 from growlm.data.reading.files import SUFFIXES, expand
 from growlm.errors import RecipeError
@@ -34,7 +35,9 @@ class SourceOptions:
     """Share of the tokenizer's sample, relative to the other sources'."""
 
     def plan(self) -> SourcePlan:
-        """The files there are. Raises DataError."""
+        """The files there are. Raises DataError: none, or a language that cannot be told here."""
+        if self.language:
+            require(self.language)
         return SourcePlan(
             kind=self.kind,
             files=stamps(expand(self.paths, TOKEN_SUFFIXES if self.kind == "tokens" else SUFFIXES)),

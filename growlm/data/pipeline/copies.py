@@ -3,8 +3,8 @@
 A bucket is a range of keys, so narrow that the keys of all chunks in it fit into memory. A document is a
 copy if an earlier one has the same key (of `exact`, the whole hash). Near copies need no union of pairs to
 clusters: a document goes if in any of its bands it is not the first with its key. So each one that goes has
-an earlier one like it, the first of a cluster always stays, and two that are only like a third, not like each
-other, both stay. Memory does not grow with the number of copies.
+an earlier one like it (which may itself go for one before it), and the first of a cluster always stays.
+Memory does not grow with the number of copies.
 """
 
 from __future__ import annotations

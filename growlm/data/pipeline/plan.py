@@ -83,6 +83,8 @@ class Plan(_Entry):
     quality: bool
     pii: bool
     decontaminate: tuple[Stamp, ...]
+    detector: str | None = None
+    """What tells languages apart, where a source has one."""
 
     @property
     def key(self) -> str:
