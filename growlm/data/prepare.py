@@ -101,9 +101,7 @@ def prepare(
         near_duplicates=cleaning.near_duplicates,
         quality=cleaning.quality,
         pii=cleaning.pii,
-        decontaminate=stamps(evaluation_files(cleaning.decontaminate).values())
-        if cleaning.decontaminate
-        else (),
+        decontaminate=stamps(sets.values()),
         detector=detector() if any(one.language for one in planned.values()) else None,
     )
     with (
