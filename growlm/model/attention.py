@@ -24,8 +24,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0, seen: Tensor |
     """
     scale = mult * q.shape[-1] ** -0.5
     if seen is not None:
-        gqa = q.shape[1] != k.shape[1]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=gqa)
+        group = q.shape[1] // k.shape[1]
+        k, v = (x.repeat_interleave(group, dim=1) for x in (k, v))  # kernels with a mask take no groups
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale)
     if q.device.type == "cpu" and q.shape[2] <= EXPLICIT_MAX_T:
         return explicit_attention(q, k, v, scale)
     gqa = q.shape[1] != k.shape[1]

@@ -18,7 +18,7 @@ from growlm.errors import RecipeError
 from growlm.model.attention import attention, within_documents
 from growlm.model.gelu import linear_gelu
 from growlm.model.init import init_rows
-from growlm.model.loss import Learning, head_logits
+from growlm.model.loss import Learning
 from growlm.model.masks import Masks, Ramp
 from growlm.model.parameters import Parameter, axis_sizes, family_of, parameter_table
 from growlm.model.positions import apply_rotary
@@ -322,7 +322,7 @@ class Decoder(nn.Module):
         """Cross entropy (N) of y, each one of two classes, by their rows of the head: FreeLM's head, a
         matrix (2, D) without bias (2305.01616)."""
         ids = torch.tensor(classes, device=y.device)
-        logits = head_logits(flat, self.head[ids], self.config.logit_mult, None)
+        logits = self.split.logits_of(flat, self.head, ids, self.config.logit_mult)
         return F.cross_entropy(logits, (y == classes[1]).long(), reduction="none")
 
     def logits(self, tokens: Tensor, trace: list[Tensor] | None = None) -> Tensor:

@@ -49,6 +49,10 @@ class Split:
         """
         return cross_entropy(hidden, weight, targets, mult=mult, bias=bias, factors=factors)
 
+    def logits_of(self, hidden: Tensor, weight: Tensor, ids: Tensor, mult: float) -> Tensor:
+        """Logits (N, C) of C tokens alone, with gradient; hidden (N, D), a head (V / size, D)."""
+        return head_logits(hidden, weight[ids], mult, None)
+
     def logits(self, hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
         """Logits (..., V) of the whole vocabulary."""
         return head_logits(hidden, weight, mult, bias)

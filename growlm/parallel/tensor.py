@@ -69,6 +69,13 @@ class TensorParallel(Split):
         """The loss of a vocabulary in parts; the gradient of `hidden` is this rank's share of it."""
         return vocabulary_cross_entropy(hidden, weight, targets, mult, bias, factors, self.group)
 
+    def logits_of(self, hidden: Tensor, weight: Tensor, ids: Tensor, mult: float) -> Tensor:
+        """Each rank gives the logits of the rows that it has; the others' are zero in its share."""
+        local = ids - self.rank * weight.shape[0]
+        here = (local >= 0) & (local < weight.shape[0])
+        rows = weight[local.masked_fill(~here, 0)] * here[:, None]
+        return _Sum.apply(head_logits(hidden, rows, mult, None), self.group)  # type: ignore[return-value]
+
     def logits(self, hidden: Tensor, weight: Tensor, mult: float, bias: Tensor | None) -> Tensor:
         """(..., D) -> (..., V), gathered."""
         local = head_logits(hidden, weight, mult, bias).contiguous()

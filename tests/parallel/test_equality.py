@@ -87,6 +87,8 @@ OBJECTIVES: list[Row] = [
     ("neox", {}, {"tp": 2, **SEQUENCE, "recompute": "full"}, LEARNING),
     ("llama", {"n_layers": 5, "vocab_size": 12}, {"pp": 2, "interleave": 2, "micro_batch": 2}, CLASSES),
     ("flm", {"tied": False}, {"dp": 2, "tp": 2, **SEQUENCE}, LEARNING | GROWN),
+    ("llama", {"vocab_size": 12}, {"tp": 2}, CLASSES),
+    ("qwen3", {"vocab_size": 8, "tied": False}, {"tp": 2, **SEQUENCE}, CLASSES),  # a row on each rank
     ("qwen3", {}, {"tp": 2, "pp": 2, "micro_batch": 2}, LEARNING | MUON),
 ]
 CORNER: list[Row] = [
