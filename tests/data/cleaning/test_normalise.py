@@ -27,6 +27,21 @@ def test_what_is_removed_what_becomes_a_line_end_and_what_stays() -> None:
     assert normalise("e\u0301") == "é"
 
 
+MARKS = "\u0301\u0327\u0344\u0f73\u093c\U0001e94a"
+
+
+def test_of_a_run_of_combining_marks_thirty_stay_and_nfc_takes_no_time() -> None:
+    assert normalise("a" + "\u0327\u0308" * 500_000 + "b") == normalise("a" + "\u0327\u0308" * 15 + "b")
+    assert normalise("a" + "\0\u0323" * 40) == "\u1ea1" + "\u0323" * 29
+    assert normalise("-" * 99 + "é" * 99 + "。" * 99) == "-" * 99 + "é" * 99 + "。" * 99
+
+
+@given(st.lists(st.tuples(st.sampled_from("a\u0915\u0958ế-"), st.text(MARKS, max_size=70)), max_size=4))
+def test_runs_of_marks_are_cut_once_and_for_all(parts: list[tuple[str, str]]) -> None:
+    once = normalise("".join(start + marks for start, marks in parts))
+    assert normalise(once) == once == unicodedata.normalize("NFC", once)
+
+
 def test_half_of_a_surrogate_pair_is_refused_with_its_place() -> None:
     with pytest.raises(DataError) as caught:
         normalise("ab\ud83d")
