@@ -44,7 +44,7 @@ def _last(run: Path) -> dict[str, Any]:
 
 
 def _held_out(dataset: TokenDataset, source: str) -> int:
-    return int(dataset.validation(source, 128, _EVAL_TOKENS).learnt.sum())
+    return int(dataset.validation(source, 128, _EVAL_TOKENS).marked.sum())
 
 
 if __name__ == "__main__":

@@ -27,8 +27,10 @@ class Sequences(NamedTuple):
     """int64."""
     targets: np.ndarray
     """int64: the next tokens."""
-    learnt: np.ndarray
-    """bool: the targets of the source's own objective; all of running text."""
+    marked: np.ndarray
+    """bool: the targets of the source's usual objective; all of running text."""
+    real: np.ndarray
+    """bool: targets that are no padding."""
 
 
 class TokenDataset:
@@ -93,7 +95,8 @@ class TokenDataset:
         stored = np.full(unit + 1, self.manifest.tokenizer.eos_id, np.uint32)
         stored[:count] = self.read(source, split, start, count)
         ids = (stored & np.uint32(MARK - 1)).astype(np.int64)[None]
-        return Sequences(ids[:, :-1], ids[:, 1:], (stored >= MARK)[None, 1:])
+        real = np.arange(unit)[None] < count - 1
+        return Sequences(ids[:, :-1], ids[:, 1:], (stored >= MARK)[None, 1:], real)
 
     def validation(self, source: str, seq_len: int, tokens: int) -> Sequences:
         """Held-out sequences, always the same, spread over the stream.
@@ -113,7 +116,8 @@ class TokenDataset:
             )
         starts = [i * seq_len for i in _spread(available, tokens // seq_len)]
         rows = np.stack([self.read(source, "valid", start, seq_len + 1) for start in starts]).astype(np.int64)
-        return Sequences(rows[:, :-1], rows[:, 1:], np.ones_like(rows[:, 1:], bool))
+        every = np.ones_like(rows[:, 1:], bool)
+        return Sequences(rows[:, :-1], rows[:, 1:], every, every)
 
     def _held_out_examples(self, source: str, seq_len: int, tokens: int) -> Sequences:
         packing = self.packing(source, "valid", seq_len)

@@ -43,9 +43,9 @@ class Learnt:
         assert self.packing is not None
         return int(self.packing.start[unit]), int(self.packing.tokens[unit])
 
-    def learnt(self, sequences: Sequences, tokens: int) -> np.ndarray:
-        """Which targets of a unit of examples with so many tokens are learnt, (1, unit) bool."""
-        return sequences.learnt if self.marked else (np.arange(self.unit) < tokens - 1)[None]
+    def learnt(self, sequences: Sequences) -> np.ndarray:
+        """Which targets of some sequences of the source are learnt, (N, T) bool."""
+        return sequences.marked if self.marked else sequences.real
 
 
 EXAMPLES_SHARE = 0.1

@@ -208,7 +208,7 @@ class Mixture:
             place, where = slice(k * size, (k + 1) * size), one.place(unit)
             found = self._dataset.unit(name, "train", *where, size)
             x[place], y[place] = found.tokens[0], found.targets[0]
-            learnt[place] = one.learnt(found, where[1])[0]
+            learnt[place] = one.learnt(found)[0]
         return learnt
 
     def _counted(self, draw: Draw) -> float:

@@ -6,6 +6,7 @@ Like everything that decides what a step draws, it is a function of the stream a
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,28 +37,25 @@ def pack(blocks: Iterable[np.ndarray], eos_id: int, unit: int) -> Packing:
 
     A unit of `unit` inputs is read with one token more, its last target.
     """
-    ends, marks = _scan(blocks, eos_id)
-    starts = [0, *ends[:-1]]
-    found: list[tuple[int, int]] = []  # first and past the last example of each unit
-    example = too_long = 0
-    while example < len(ends):
-        behind = bisect_right(ends, starts[example] + unit + 1, lo=example)
+    bounds, marks = _scan(blocks, eos_id)  # of example i: bounds i and i + 1
+    examples, example, too_long = len(bounds) - 1, 0, 0
+    found = array("q")  # first and past the last example of each unit
+    while example < examples:
+        behind = bisect_right(bounds, bounds[example] + unit + 1, lo=example) - 1
         if behind == example:
             too_long += 1
-            example += 1
         else:
-            found.append((example, behind))
-            example = behind
-    first, behind_last = np.array(found, np.int64).reshape(-1, 2).T
-    start, end = np.array([*starts, 0], np.int64)[first], np.array([0, *ends], np.int64)[behind_last]
-    before = np.concatenate(([0], np.cumsum(marks)))
-    learnt = before[behind_last] - before[first]
-    return Packing(start, end - start, learnt, len(ends) - too_long, too_long)
+            found.extend((example, behind))
+        example = max(behind, example + 1)
+    first, behind_last = np.frombuffer(found, np.int64).reshape(-1, 2).T
+    at, before = np.frombuffer(bounds, np.int64), np.concatenate(([0], np.cumsum(marks)))
+    start, tokens = at[first], at[behind_last] - at[first]
+    return Packing(start, tokens, before[behind_last] - before[first], examples - too_long, too_long)
 
 
-def _scan(blocks: Iterable[np.ndarray], eos_id: int) -> tuple[list[int], np.ndarray]:
-    """Where each example ends (past its last token), and how many of its tokens are marked."""
-    ends: list[int] = []
+def _scan(blocks: Iterable[np.ndarray], eos_id: int) -> tuple[array[int], np.ndarray]:
+    """Where the examples begin, and where the last ends; and how many tokens of each are marked."""
+    bounds = array("q", [0])
     marks: list[np.ndarray] = []
     position = carried = 0
     for block in blocks:
@@ -69,7 +67,7 @@ def _scan(blocks: Iterable[np.ndarray], eos_id: int) -> tuple[list[int], np.ndar
             found[0] += carried
             carried = 0
         carried += int(counted[-1] - (at[-1] if len(at) else 0))
-        ends += (inside + position).tolist()
+        bounds.frombytes((inside + position).astype(np.int64).tobytes())
         marks.append(found)
         position += len(block)
-    return ends, np.concatenate(marks) if marks else np.zeros(0, np.int64)
+    return bounds, np.concatenate(marks) if marks else np.zeros(0, np.int64)

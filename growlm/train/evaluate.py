@@ -17,9 +17,11 @@ def evaluate(session: Session, state: TrainState) -> None:
     stage = session.recipe.stages[p.stage]
     at: dict[str, Any] = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
     engine.set_mask(state.ramp, state.mask)
+    sources = sorted(source for source, weight in session.recipe.mixture_of(p.stage).items() if weight)
+    learnt = session.mixture.learnt
     with session.world.together():
         read = partial(held_out, session.dataset, seq_len=stage.seq_len, tokens=settings.tokens)
-        held = {s: read(s, device=engine.device) for s in sorted(session.recipe.mixture_of(p.stage))}
+        held = {s: read(s, device=engine.device, everything=not learnt[s].marked) for s in sources}
     signals = session.dataset.manifest.tokenizer.signal_ids
     judged = {
         source: held_out_signals(engine, one, signals)
@@ -28,9 +30,12 @@ def evaluate(session: Session, state: TrainState) -> None:
     }
     accuracy = {source: one.accuracy for source, one in judged.items()}
     of_two = session.recipe.objectives.head == "classification"
-    losses = {source: one.loss_of_two if of_two else one.loss for source, one in judged.items()}
-    losses |= {source: held_out_loss(engine, one) for source, one in held.items() if source not in judged}
-    losses = {source: losses[source] for source in held}
+    losses = {}
+    for source, one in held.items():
+        if source in judged and learnt[source].objective == "teacher":
+            losses[source] = judged[source].loss_of_two if of_two else judged[source].loss
+        else:
+            losses[source] = held_out_loss(engine, one)
     epochs = session.mixture.epochs(p.stage, p.stage_step)
     session.recorder.append("valid", **at, losses=losses, accuracy=accuracy, epochs=epochs)
     shown = "  ".join(f"{source} {loss:.4f}" for source, loss in losses.items())

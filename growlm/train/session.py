@@ -145,7 +145,7 @@ def open_data(recipe: Recipe) -> Data:
     ]
     mixture = Mixture(dataset, spans, recipe.seed, recipe.objectives)
     for span in spans:
-        for source in span.weights:
+        for source in (name for name, weight in span.weights.items() if weight):
             dataset.validation(source, span.seq_len, span.seq_len)
     if recipe.data.exhausted == "stop":
         _refuse_to_run_out(recipe, mixture)

@@ -38,13 +38,25 @@ class HeldOut(NamedTuple):
     tokens: Tensor
     targets: Tensor
     learnt: Tensor
-    """bool: the targets that its own objective learns, of examples; of running text all."""
+    """bool: the targets that its objective learns."""
 
 
-def held_out(dataset: TokenDataset, source: str, seq_len: int, tokens: int, device: torch.device) -> HeldOut:
-    """Always the same about `tokens` tokens. Raises DataError."""
+def held_out(
+    dataset: TokenDataset,
+    source: str,
+    seq_len: int,
+    tokens: int,
+    device: torch.device,
+    *,
+    everything: bool = False,
+) -> HeldOut:
+    """Always the same about `tokens` tokens; `everything`: of examples not only what is marked is learnt.
+
+    Raises DataError.
+    """
     found = dataset.validation(source, seq_len, tokens)
-    return HeldOut(*(torch.from_numpy(a).to(device) for a in found))
+    arrays = (found.tokens, found.targets, found.real if everything else found.marked)
+    return HeldOut(*(torch.from_numpy(a).to(device) for a in arrays))
 
 
 def held_out_loss(engine: Engine, held: HeldOut) -> float:
@@ -69,11 +81,13 @@ def held_out_signals(engine: Engine, held: HeldOut, signals: tuple[int, int]) ->
     """How a source of propositions is judged."""
     true, false = signals
     other = torch.where(held.targets == true, false, true)
-    turned = held.targets.where(~held.learnt, other)
+    judged = (held.targets == true) | (held.targets == false)  # in no text are they tokens
+    turned = held.targets.where(~judged, other)
     rows = engine.layout.micro_batch
-    mine, its = (engine.token_losses(held.tokens, y, rows)[held.learnt] for y in (held.targets, turned))
+    mine, its = (engine.token_losses(held.tokens, y, rows)[judged] for y in (held.targets, turned))
     of_two = torch.nn.functional.softplus(mine - its)
-    return Judged(mine.mean().item(), of_two.mean().item(), (mine < its).double().mean().item())
+    right = (mine < its).double() + 0.5 * (mine == its)
+    return Judged(mine.mean().item(), of_two.mean().item(), right.mean().item())
 
 
 @torch.no_grad()

@@ -69,7 +69,7 @@ def test_fingerprint_is_of_the_content(prepared: Path, copy: Path):
 
 def test_validation_is_always_the_same_and_spread(dataset: TokenDataset):
     total = dataset.tokens("en", "valid")
-    x, y, _ = dataset.validation("en", 32, 96)
+    x, y, *_ = dataset.validation("en", 32, 96)
     again = dataset.validation("en", 32, 96)
     np.testing.assert_array_equal(x, again[0])
     np.testing.assert_array_equal(x[:, 1:], y[:, :-1])

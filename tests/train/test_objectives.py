@@ -20,7 +20,7 @@ from growlm.train.state import TrainState
 from tests.train.helpers import ALONE, ONE_STAGE, killed, open_session, records, straight_run
 
 MIXTURE = "data.mixture={en = 4.0, zh = 2.0, signals = 2.0, chat = 2.0}"
-WORDS = ("red", "green", "blue", "seven", "eight")
+WORDS = ("red", "green", "seven", "eight", "blue")
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,8 @@ def recipe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("objectives")
     text = {name: SourceOptions(paths) for name, paths in write_corpus(folder / "text").items()}
     signals = [
-        {"text": f"The {a} {i}", "proposition": f"is {b}", "signal": a == b}
-        for i in range(40)
-        for a, b in ((WORDS[i % 5], WORDS[i % 5]), (WORDS[i % 5], WORDS[(i + 1) % 5]))
+        {"text": f"{WORDS[i % 4]} {i}", "proposition": "It is a number.", "signal": i % 4 > 1}
+        for i in range(80)
     ]
     chat = [{"prompt": f"Say {WORDS[i % 5]} {i}", "response": f"{WORDS[i % 5]}!"} for i in range(80)]
     for name, rows in (("signals", signals), ("chat", chat)):
@@ -110,12 +109,14 @@ def test_resumed_is_straight(recipe_path: Path, tmp_path: Path, how: tuple[str, 
 
 
 def test_signals_are_learnt(recipe_path: Path, tmp_path: Path) -> None:
-    """Of statements that are about their own words alone."""
+    """Better than by knowing that one of the two comes, which costs ln 2 and is right half of the time."""
     made = recipe(recipe_path, "data.mixture={en = 1.0, signals = 9.0}", "stages.only.tokens=51200")
     straight_run(made, tmp_path)
     losses = [r["objectives"]["teacher"]["loss"] for r in records(tmp_path, "step")]
     assert losses[0] > 4
-    assert losses[-1] < 0.75
+    assert losses[-1] < 0.4
+    (valid,) = records(tmp_path, "valid")
+    assert valid["accuracy"]["signals"] > 0.8
 
 
 @pytest.mark.parametrize("exhausted", ["repeat", "stop"])
