@@ -93,13 +93,7 @@ class Tokenizer:
 
         Raises RecipeError: `vocab_size` is less than the bytes and `SPECIALS`.
         """
-        if vocab_size < _SMALLEST_VOCAB:
-            raise RecipeError(
-                f"A vocabulary of {vocab_size} is too small",
-                where="--vocab-size",
-                why=f"256 bytes and {len(SPECIALS)} special tokens are {_SMALLEST_VOCAB} tokens",
-                fix="--vocab-size 8192",
-            )
+        check_vocab_size(vocab_size)
         inner = byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - len(SPECIALS),
@@ -112,12 +106,17 @@ class Tokenizer:
         return cls(inner)
 
     def with_signals(self) -> Tokenizer:
-        """This tokenizer if it has the two signal tokens, else one that has them as its last ids."""
+        """This tokenizer if it has the two signal tokens, else one that has them as its last ids.
+
+        Raises DataError: a text that holds them would become them.
+        """
         if self.signal_ids:
             return self
         inner = tokenizers.Tokenizer.from_str(self._json.decode())
         add_specials(inner, SIGNALS)
-        return Tokenizer(inner)
+        tokenizer = Tokenizer(inner)
+        check_plain(tokenizer, "--tokenizer")
+        return tokenizer
 
     @property
     def signal_ids(self) -> tuple[int, int] | None:
@@ -174,6 +173,17 @@ def add_specials(inner: tokenizers.Tokenizer, names: Iterable[str]) -> None:
     inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
 
 
+def check_vocab_size(vocab_size: int) -> None:
+    """Raise RecipeError: a vocabulary to be trained has no room for the bytes and `SPECIALS`."""
+    if vocab_size < _SMALLEST_VOCAB:
+        raise RecipeError(
+            f"A vocabulary of {vocab_size} is too small",
+            where="--vocab-size",
+            why=f"256 bytes and {len(SPECIALS)} special tokens are {_SMALLEST_VOCAB} tokens",
+            fix="--vocab-size 8192",
+        )
+
+
 def padded(vocab_size: int) -> int:
     """Rows of an embedding for so many tokens: a multiple of 64, so that tensor parallelism can split it."""
     return -(-vocab_size // PADDING) * PADDING
@@ -194,7 +204,7 @@ def pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
     yield text[start:]
 
 
-def check_plain(tokenizer: Tokenizer, path: Path) -> None:
+def check_plain(tokenizer: Tokenizer, path: Path | str) -> None:
     """Raise DataError if a text that spells a special token becomes that token."""
     names = list(tokenizer.special_ids)
     for name, ids in zip(names, tokenizer.encode_batch(names), strict=True):

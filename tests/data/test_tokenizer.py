@@ -130,6 +130,20 @@ def test_a_special_token_that_text_can_become_is_refused(tmp_path: Path):
         Tokenizer.load(foreign(tmp_path, tokenizers.AddedToken("<eos>", special=True), extra={"<eos>": 256}))
 
 
+def test_signals_that_are_plain_characters_of_the_vocabulary_are_refused(tmp_path: Path):
+    """As of SentencePiece: characters are tokens, and bytes where there is none."""
+    vocab = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    vocab |= {sign: 256 + i for i, sign in enumerate(SIGNALS)}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, [], byte_fallback=True))
+    decoders = tokenizers.decoders
+    inner.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    inner.save(str(tmp_path / "t.json"))
+    loaded = Tokenizer.load(tmp_path / "t.json")
+    assert loaded.signal_ids is None
+    with pytest.raises(DataError, match=f"the text '{SIGNALS[0]}' becomes the special token"):
+        loaded.with_signals()
+
+
 def test_transformers_gives_the_same_ids(tmp_path: Path):
     for name, content in tokenizer_files(TRAINED, context=77).items():
         (tmp_path / name).write_bytes(content)
