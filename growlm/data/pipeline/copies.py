@@ -16,13 +16,14 @@ from growlm.data.pipeline.chunks import EXACT, NEAR, Chunk
 from growlm.data.pipeline.work import Work
 
 BANDS_OF = {EXACT: 1, NEAR: BANDS}
-BUCKET_KEYS = 1 << 20
-"""Keys that are held in memory at a time, about."""
+_BYTES_PER_KEY = 64
+"""A bucket has so many times fewer keys than a part has bytes: some tens of bytes are held for each."""
 
 
 def buckets(work: Work) -> int:
     """Buckets per band."""
-    return max(1, -(-sum(chunk.documents for chunk in work.chunks) // BUCKET_KEYS))
+    keys = max(1, work.plan.part_bytes // _BYTES_PER_KEY)
+    return max(1, -(-sum(chunk.documents for chunk in work.chunks) // keys))
 
 
 def find_copies(work: Work, table: str, number: int) -> None:
