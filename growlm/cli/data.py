@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from growlm.cli.options import pairs
+from growlm.cli.options import fewer_tokens, pairs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,6 +126,8 @@ def prepare(
     )
     summary = _summary(manifest)
     typer.echo(json.dumps(summary) if as_json else f"{_table(summary)}\nwritten to {out}")
+    if tokenizer is None and manifest.tokenizer.vocab_size < vocab_size:
+        typer.echo(fewer_tokens(vocab_size, manifest.tokenizer.vocab_size), err=True)
 
 
 @app.command()

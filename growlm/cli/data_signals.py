@@ -58,7 +58,9 @@ def signals(
         seed=seed,
         max_bad_rows=max_bad_rows,
     )
-    typer.echo(json.dumps(dataclasses.asdict(summary)) if as_json else f"{_table(summary)}\nwritten to {out}")
+    typer.echo(
+        json.dumps(dataclasses.asdict(summary)) if as_json else f"{_table(summary, out)}\nwritten to {out}"
+    )
 
 
 def _named(flags: list[str], option: str, example: str) -> dict[str, list[str]]:
@@ -74,7 +76,7 @@ def _named(flags: list[str], option: str, example: str) -> dict[str, list[str]]:
     return values
 
 
-def _table(summary: Summary) -> str:
+def _table(summary: Summary, out: Path) -> str:
     columns = ("task", "lang", "items", "propositions", "true", "false", "dropped", "alone")
     rows = ["{:<14} {:<5} {:>9} {:>13} {:>9} {:>9} {:>9} {:>7}".format(*columns)]
     notes = []
@@ -90,5 +92,5 @@ def _table(summary: Summary) -> str:
     if len(summary.contradictions) > _SHOWN:
         notes.append(f"... and {len(summary.contradictions) - _SHOWN:,} more")
     if summary.bad_rows:
-        notes.append(f"{summary.bad_rows:,} malformed rows were set aside in OUT.jsonl.quarantine")
+        notes.append(f"{summary.bad_rows:,} malformed rows were set aside in {out.name}.quarantine")
     return "\n".join([*rows, *notes])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from growlm.cli.options import pairs, shares
+from growlm.cli.options import fewer_tokens, pairs, shares
 
 if TYPE_CHECKING:
     from growlm.data.vocabulary import Report
+
+_SHORT = 0.9
+"""Less than this share of what its weight asks for is worth a warning."""
 
 
 def tokenizer(
@@ -45,6 +49,21 @@ def tokenizer(
         progress=Progress(),
     )
     typer.echo(report.model_dump_json() if as_json else f"{_table(report)}\n{_next(out, report)}")
+    if report.vocab_size < vocab_size:
+        typer.echo(fewer_tokens(vocab_size, report.vocab_size), err=True)
+    for line in _short_of_text(report, shares("--weight", weight)):
+        typer.echo(line, err=True)
+
+
+def _short_of_text(report: Report, asked: Mapping[str, float]) -> Iterator[str]:
+    """A line for each source that has less text than its weight asks for."""
+    total = sum(asked.values())
+    for name, weight in asked.items():
+        share = report.sources[name].share
+        if share < _SHORT * weight / total:
+            yield (
+                f"warning: {name} is {share:.1%} of the sample, not {weight / total:.1%}: it has no more text"
+            )
 
 
 def _table(report: Report) -> str:

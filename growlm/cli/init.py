@@ -53,5 +53,7 @@ def _with_data(recipe: Recipe, folder: Path) -> Recipe:
 
         dataset = TokenDataset.open(folder)
         changes["mixture"] = usual_mixture(dataset, recipe.data.mixture)
+        if any(dataset.kind(source) != "text" for source in dataset.sources):
+            changes["document_mask"] = True  # an example is asked alone, so it is learnt alone
         model = model.model_copy(update={"vocab_size": padded(dataset.vocab_size)})
     return recipe.model_copy(update={"model": model, "data": recipe.data.model_copy(update=changes)})

@@ -66,3 +66,11 @@ def shares(option: str, flags: list[str] | None) -> dict[str, float]:
                 f"{value!r} is no number", where=f"{option} {name}={value}", fix=f"{option} {name}=0.5"
             ) from error
     return found
+
+
+def fewer_tokens(asked: int, trained: int) -> str:
+    """What to say of a vocabulary that came out smaller than it was asked to be."""
+    return (
+        f"warning: the tokenizer has {trained:,} tokens, not {asked:,}: the text has no more pieces that "
+        "occur twice; add text, or ask for fewer"
+    )

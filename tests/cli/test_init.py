@@ -53,6 +53,7 @@ def test_prepared_data_gives_its_sources_and_vocabulary(
         {"en": 1.0, "code": 1.0, "facts": 0.167, "chat": 0.0556},
         1024,
     )
+    assert recipe.data.document_mask
 
 
 def test_an_unknown_preset_is_refused_with_a_hint(tmp_path: Path) -> None:
