@@ -39,7 +39,7 @@ def test_the_probability_is_of_the_two_signals_behind_the_statement(tokenizer: T
     )
 
 
-def test_it_is_learnt_from_the_signal_alone(tokenizer: Tokenizer) -> None:
+def test_a_model_that_knows_judges_right(tokenizer: Tokenizer) -> None:
     c = config(vocab_size=tokenizer.vocab_size)
     model = decoder(c, trained(c, dtype=torch.float32))
     rows = [("A river.", "It is wet.", True), ("A river.", "It is dry.", False), ("", "Two is even.", True)]
