@@ -7,14 +7,15 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from growlm.data.manifest import MANIFEST
-from growlm.errors import DataError, DiskError, GrowLMError, LockError
+from growlm.errors import DataError, DiskError, LockError
 from growlm.testing.faults import fault_point
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -22,13 +23,15 @@ def work_folder(out: Path, key: str, say: Callable[[str], None] = lambda _: None
     """Yield the work folder of `out` for the plan `key`: what an earlier start with that key has left in it.
 
     What one with another key has left is removed, which `say` is told; so is all of it when the block
-    succeeds, or raises an error of its input. After a kill or an error of the disk it stays, to go on from.
+    succeeds. After a kill or any error it stays, to go on from: the key is of all that decides a byte, so
+    what was done for it stays right.
 
     Raises:
         DataError: `out` exists and is something else.
         LockError: another process is preparing the same `out`.
-        DiskError: any OSError of writing (full, read-only, failing disk).
+        DiskError: any OSError (full, read-only, failing disk), with the file if the system says it.
     """
+    out = out.resolve()  # of a link, its target is replaced
     _refuse_other(out)
     place = _beside(out, "preparing")
     try:
@@ -43,11 +46,10 @@ def work_folder(out: Path, key: str, say: Callable[[str], None] = lambda _: None
             (place / key).mkdir(exist_ok=True)
             yield place / key
             shutil.rmtree(place, ignore_errors=True)  # the last job of a cluster may still log there
-        except GrowLMError as error:
-            if type(error) is not GrowLMError:
-                shutil.rmtree(place, ignore_errors=True)
-            raise
         finally:
+            for folder in (place / key, place):
+                with suppress(OSError):  # there is something in it, or nothing of it left
+                    folder.rmdir()
             os.close(lock)
     except OSError as error:
         raise _disk_error(out, place, error) from error
@@ -58,6 +60,7 @@ def replace(out: Path, ready: Path) -> None:
 
     It is put back by the next start if the process dies in between. Raises OSError.
     """
+    out = out.resolve()
     old = _beside(out, "replaced")
     for path in [*ready.rglob("*"), ready]:
         _sync(path)
@@ -115,14 +118,20 @@ def _sync(path: Path) -> None:
 
 
 def _disk_error(out: Path, place: Path, error: OSError) -> DiskError:
-    full = error.errno in _FULL
-    kept = f"; what is done is kept in {place}" if place.exists() else "; nothing was left behind"
+    kept = place.exists()
+    if error.errno in _FULL:
+        what = "The disk is full"
+        fix = (
+            "free some space and run the same command again, which goes on where it stopped; "
+            "or name a folder on another disk"
+        )
+    elif not kept or error.errno in _FORBIDDEN:
+        what = "The output folder cannot be written"
+        fix = "make the folder above it writable, or name another one"
+    else:
+        what = "A file of the preparation cannot be read or written"
+        fix = "run the same command again, which goes on where it stopped"
+    after = f"what is done is kept in {place}" if kept else "nothing was left behind"
     return DiskError(
-        "The disk is full" if full else "The output folder cannot be written",
-        where=str(out),
-        why=f"{error.strerror or error}{kept}",
-        fix="free some space and run the same command again, which goes on where it stopped; "
-        "or name a folder on another disk"
-        if full
-        else "make the folder above it writable, or name another one",
+        what, where=str(error.filename or out), why=f"{error.strerror or error}; {after}", fix=fix
     )

@@ -26,7 +26,7 @@ from growlm.data.pipeline.work import PLAN, TOKENIZER, Work, write_whole
 from growlm.data.progress import Progress
 from growlm.data.sources import SourceOptions, check_sources, sources_of
 from growlm.data.tiktoken_ranks import load_tokenizer
-from growlm.data.tokenizer import Tokenizer
+from growlm.data.tokenizer import Tokenizer, check_vocab_size
 from growlm.errors import RecipeError
 
 SHARD_BYTES = 256 << 20
@@ -85,11 +85,14 @@ def prepare(
     }
     check_sources(options, trains_tokenizer=tokenizer is None)
     _check_share(validation_share)
+    if tokenizer is None:
+        check_vocab_size(vocab_size)
     progress = progress or Progress(quiet=True)
     encoder = None if tokenizer is None else _load(tokenizer, options.values())
     cleaning = cleaning or Cleaning()
     sets = evaluation_files(cleaning.decontaminate)
     planned = {name: option.plan() for name, option in options.items()}
+    _say_others(options, progress)
     plan = Plan(
         sources=planned,
         vocab_size=vocab_size,
@@ -125,6 +128,14 @@ def _check_share(validation_share: float) -> None:
         )
 
 
+def _say_others(sources: Mapping[str, SourceOptions], progress: Progress) -> None:
+    """Say what the folders of each source hold that is not read."""
+    for name, source in sources.items():
+        if others := source.others():
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in others.items())
+            progress.say(f"{name}: left out {sum(others.values()):,} files that are not read: {kinds}")
+
+
 def _load(path: Path, sources: Iterable[SourceOptions]) -> Tokenizer:
     """The tokenizer that was given, with what the sources need."""
     tokenizer = load_tokenizer(path)
@@ -132,17 +143,17 @@ def _load(path: Path, sources: Iterable[SourceOptions]) -> Tokenizer:
 
 
 def begin(work: Work, plan: Plan, tokenizer: Tokenizer | None) -> None:
-    """Write what all tasks share, unless an earlier start did."""
-    if (work.folder / PLAN).exists():
-        if not (work.folder / OUT).exists():  # killed after the folder was in its place
-            shutil.rmtree(work.folder / "assemble", ignore_errors=True)
-        return
-    if plan.decontaminate:
-        sets = Contamination.of([Path(stamp.path) for stamp in plan.decontaminate])
-        sets.save(work.folder / CONTAMINATION)
-    if tokenizer is not None:
-        with work.commit("tokenizer", 0) as folder:
-            tokenizer.save(folder / TOKENIZER)
+    """Write what all tasks share, unless an earlier start did; the plan is of this one."""
+    work.sweep()
+    if not (work.folder / PLAN).exists():
+        if plan.decontaminate:
+            sets = Contamination.of([Path(stamp.path) for stamp in plan.decontaminate])
+            sets.save(work.folder / CONTAMINATION)
+        if tokenizer is not None:
+            with work.commit("tokenizer", 0) as folder:
+                tokenizer.save(folder / TOKENIZER)
+    elif not (work.folder / OUT).exists():  # killed after the folder was in its place
+        shutil.rmtree(work.folder / "assemble", ignore_errors=True)
     write_whole(work.folder / PLAN, plan.model_dump_json().encode())
 
 

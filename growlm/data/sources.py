@@ -8,13 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from growlm.data.card import CARD_JSON, CARD_MD
 from growlm.data.cleaning.language import require
+from growlm.data.manifest import MANIFEST
 from growlm.data.pipeline.plan import SourceKind, SourcePlan, stamps
-from growlm.data.reading.files import SUFFIXES, expand
+from growlm.data.pipeline.run import QUARANTINE
+from growlm.data.pipeline.work import TOKENIZER
+from growlm.data.reading.files import SUFFIXES, expand, others
 from growlm.errors import RecipeError
 
 TOKEN_SUFFIXES = (".bin", ".ds")
 """Token files: Megatron's, and datatrove's."""
+_INDEXES = (".idx", ".index")
+_RESERVED = (MANIFEST, TOKENIZER, CARD_JSON, CARD_MD, QUARANTINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 Pairs = Iterable[tuple[str, str]]
@@ -40,11 +46,19 @@ class SourceOptions:
             require(self.language)
         return SourcePlan(
             kind=self.kind,
-            files=stamps(expand(self.paths, TOKEN_SUFFIXES if self.kind == "tokens" else SUFFIXES)),
+            files=stamps(expand(self.paths, self._suffixes)),
             license=self.license,
             language=self.language,
             weight=self.weight,
         )
+
+    def others(self) -> dict[str, int]:
+        """How many files of which kinds below its folders are left out."""
+        return others(self.paths, (*self._suffixes, *(_INDEXES if self.kind == "tokens" else ())))
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return TOKEN_SUFFIXES if self.kind == "tokens" else SUFFIXES
 
 
 def sources_of(
@@ -81,10 +95,10 @@ def check_sources(sources: Mapping[str, SourceOptions], *, trains_tokenizer: boo
     if not sources:
         raise RecipeError("No source was given", fix="--source en=PATH --source zh=PATH")
     for name, source in sources.items():
-        if not _NAME.fullmatch(name):
-            raise RecipeError(
-                f"A source cannot be named {name!r}", why="the name becomes a folder", fix="--source en=PATH"
-            )
+        reserved = name.lower() in _RESERVED
+        if reserved or not _NAME.fullmatch(name):
+            why = "the name becomes a folder" + (", beside the file of that name" if reserved else "")
+            raise RecipeError(f"A source cannot be named {name!r}", why=why, fix="--source en=PATH")
         if source.kind == "tokens" and trains_tokenizer:
             raise RecipeError(
                 f"Source {name!r} is tokenised already, and its tokenizer was not given",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from growlm.data.folder import work_folder
+from growlm.data.manifest import Manifest
 from growlm.data.prepare import prepare
 from growlm.errors import DataError, DiskError, LockError, RecipeError
 from growlm.testing.faults import VARIABLE
@@ -21,16 +24,23 @@ from tests.data.texts import chinese, english, folder_bytes, write_jsonl
 
 
 def refused(folder: Path, error: type[Exception], *expected: str, path: str | Path, **options) -> None:
-    """Preparing `path` (beside a good source) raises this, says that, and leaves nothing behind."""
+    """Preparing `path` (beside a good source) raises this, says that, and leaves but work to go on from."""
     good = write_jsonl(folder / "good.jsonl", english(4))
-    before = folder_bytes(folder)
+    before = beside_work(folder)
+    sources = {"good": [good], "bad": [path]}
     with pytest.raises(error) as caught:
-        sources = {"good": [good], "bad": [path]}
         prepare(folder / "out", sources, vocab_size=300, max_bad_rows=0, **options)
     for words in expected:
         assert words in str(caught.value)
-    assert folder_bytes(folder) == before
-    assert not any("out" in path.name for path in folder.iterdir())
+    assert beside_work(folder) == before
+    assert not (folder / "out").exists()
+
+
+def beside_work(folder: Path) -> dict[str, bytes]:
+    """Every file that is no work of a preparation of `out`."""
+    return {
+        name: data for name, data in folder_bytes(folder).items() if not name.startswith(".out.preparing/")
+    }
 
 
 def gbk(path: Path) -> None:
@@ -56,6 +66,7 @@ TEXTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
     "random bytes": ("a.txt", lambda p: p.write_bytes(b"\x7fELF\xff\x00\x80"), ["binary", "byte 5"]),
     "GBK": ("a.txt", gbk, ["not UTF-8", "a.txt: byte 6", "looks like GB18030", "iconv -f GB18030"]),
     "GBK far inside": ("a.txt", gbk_far, ["not UTF-8", "a.txt: byte 1200003", "GB18030"]),
+    "Latin-1": ("a.txt", lambda p: p.write_bytes("cafécafé".encode("latin-1") * 9), ["iconv -f ITS-ENC"]),
     "GBK JSON": (
         "a.jsonl",
         lambda p: p.write_bytes('{}\n{"text": "汉语"}'.encode("gbk")[3:]),
@@ -172,13 +183,15 @@ def test_bad_flags_are_refused(tmp_path: Path):
     cases: list[tuple[dict[str, list[Path]], dict[str, Any]]] = [
         ({}, {}),
         ({"a/b": [good]}, {}),
+        ({"manifest.json": [good]}, {}),
+        ({"Card.md": [good]}, {}),
         ({"en": [good]}, {"validation_share": 0.0}),
         ({"en": [good]}, {"vocab_size": 100}),
     ]
     for sources, options in cases:
         with pytest.raises(RecipeError, match="fix:"):
             prepare(tmp_path / "out", sources, **options)
-        assert not (tmp_path / "out").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["text.jsonl"], "nothing was read"
 
 
 def test_other_folders_are_never_overwritten_and_prepared_ones_are_replaced(tmp_path: Path):
@@ -226,9 +239,36 @@ def test_place_that_cannot_be_written_is_refused(tmp_path: Path):
         prepare(Path("/proc/growlm/out"), {"en": [good]}, vocab_size=300)
 
 
-def test_two_preparations_of_one_folder_do_not_mix(tmp_path: Path):
-    from growlm.data.folder import work_folder
+def test_an_error_of_another_file_is_not_of_the_output(tmp_path: Path):
+    def work(error: OSError) -> None:
+        with work_folder(tmp_path / "out", "a plan") as folder:
+            (folder / "done").write_text("")
+            raise error
 
+    def fail(error: OSError) -> DiskError:
+        with pytest.raises(DiskError) as caught:
+            work(error)
+        return caught.value
+
+    found = fail(OSError(errno.EIO, "Input/output error", "some/file"))
+    assert (found.what, found.where) == ("A file of the preparation cannot be read or written", "some/file")
+    assert "the same command again" in found.fix
+    found = fail(OSError(errno.EROFS, "Read-only file system"))
+    assert (found.what, found.where) == ("The output folder cannot be written", str(tmp_path / "out"))
+
+
+def test_the_target_of_a_link_is_replaced(tmp_path: Path):
+    good = write_jsonl(tmp_path / "text.jsonl", english(4))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    for size in (280, 300):
+        prepare(tmp_path / "out", {"en": [good]}, vocab_size=size)
+        assert (tmp_path / "out").is_symlink()
+        assert Manifest.load(tmp_path / "disk").tokenizer.vocab_size == size
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "out", "text.jsonl"}
+
+
+def test_two_preparations_of_one_folder_do_not_mix(tmp_path: Path):
     good = write_jsonl(tmp_path / "text.jsonl", english(4))
     with work_folder(tmp_path / "out", "a plan"), pytest.raises(LockError, match="Another process"):
         prepare(tmp_path / "out", {"en": [good]}, vocab_size=300)
@@ -250,4 +290,4 @@ def test_a_kill_at_any_time_loses_nothing_and_leaves_nothing(tmp_path: Path, fau
     with pytest.raises(DataError):  # the next run puts back what was there before it does anything else
         prepare(tmp_path / "out", {"en": [good], "copy": [good]})
     assert folder_bytes(tmp_path / "out") == before
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["out", "text.jsonl"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [".out.preparing", "out", "text.jsonl"]

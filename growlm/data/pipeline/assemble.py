@@ -77,6 +77,7 @@ def assemble(work: Work, number: int, advance: Callable[[int], None]) -> None:
                 advance(len(block))
         sync(folder / "shard")
         (folder / "shard").rename(target)
+        sync(target.parent)
         (folder / "result.json").write_text(json.dumps({"file": plan.name, "bytes": size, "blocks": blocks}))
 
 

@@ -110,8 +110,11 @@ class _Worker:
                 number = waiting.get_nowait()
             except Empty:
                 return
-            self._process.stdin.write(f"{phase} {number}\n")
-            self._process.stdin.flush()
+            try:
+                self._process.stdin.write(f"{phase} {number}\n")
+                self._process.stdin.flush()
+            except BrokenPipeError as error:
+                raise _died(self._process.wait()) from error
             for line in self._process.stdout:
                 said = json.loads(line)
                 if "done" in said:

@@ -77,7 +77,7 @@ class Plan(_Entry):
     validation_share: float
     shard_bytes: int
     part_bytes: int
-    """Text of one task, about; no token depends on it."""
+    """Text of one task, about, which decides what it takes of memory; no token depends on it."""
     max_bad_rows: int
     near_duplicates: bool
     quality: bool
@@ -88,8 +88,8 @@ class Plan(_Entry):
 
     @property
     def key(self) -> str:
-        """xxh3-64 of the plan, as 16 hex digits."""
-        return xxhash.xxh3_64_hexdigest(self.model_dump_json().encode())
+        """xxh3-64 of all that decides a byte, as 16 hex digits: not of how many rows may be bad."""
+        return xxhash.xxh3_64_hexdigest(self.model_dump_json(exclude={"max_bad_rows"}).encode())
 
 
 def bytes_of(sources: Mapping[str, SourcePlan]) -> int:

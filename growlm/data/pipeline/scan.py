@@ -21,7 +21,7 @@ from growlm.data.reading.documents import documents, read, rows
 from growlm.data.reading.files import file_of
 from growlm.data.reading.rows import START_CHARS
 from growlm.data.reading.tokens import token_documents
-from growlm.data.segments import Document
+from growlm.data.segments import Document, text_document
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import DataError
 
@@ -97,15 +97,16 @@ class _Scan:
             self._read.count(0, None, [row["reason"]])
 
     def _tokens(self, part: Part, advance: Callable[[int], None]) -> Iterator[_Tokens]:
-        """Documents that are tokenised already, less those without a token."""
+        """Documents that are tokenised already, less those without a token or that a step leaves out."""
         tokenizer = Tokenizer.load(self._work.path("tokenizer", 0) / TOKENIZER)
         for stamp in self._source.files[part.first : part.end]:
             for ids in token_documents(file_of(stamp.path), tokenizer, part.extent):
-                size = len(tokenizer.decode(ids[:-1].tolist()).encode())
+                text = tokenizer.decode(ids[:-1].tolist())
+                size = len(text.encode())
                 advance(size)
                 empty = len(ids) < 2
                 self._read.count(size, None if empty else size, ["empty"] if empty else ())
-                if not empty:
+                if not empty and self._cleaner.clean(text_document(text)) is not None:
                     yield _Tokens(ids, size)
 
     def _license(self, stated: str) -> int:

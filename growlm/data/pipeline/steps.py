@@ -92,7 +92,13 @@ def added(steps: Sequence[Step]) -> Step:
 
 
 def _steps(source: SourcePlan, plan: Plan, folder: Path) -> list[tuple[str, Clean]]:
-    """Names and functions; examples are neither judged by their language nor by their quality."""
+    """Names and functions; examples are neither judged by their language nor by their quality.
+
+    Text that is tokenised already cannot be changed, nor is it judged; it is only looked for quotations.
+    """
+    contamination = _without(_contamination(folder / CONTAMINATION)) if plan.decontaminate else None
+    if source.kind == "tokens":
+        return [("contamination", contamination)] if contamination else []
     steps: list[tuple[str, Clean]] = [("normalise", _normalised)]
     if source.kind == "text" and source.language is not None:
         steps.append(("language", _only(source.language)))
@@ -100,8 +106,8 @@ def _steps(source: SourcePlan, plan: Plan, folder: Path) -> list[tuple[str, Clea
         steps.append(("quality", _good))
     if plan.pii:
         steps.append(("pii", _redacted))
-    if plan.decontaminate:
-        steps.append(("contamination", _without(_contamination(folder / CONTAMINATION))))
+    if contamination:
+        steps.append(("contamination", contamination))
     return steps
 
 
@@ -110,8 +116,8 @@ def _changed(document: Document, change: Callable[[str], str]) -> Document:
     segments = tuple(s if s.special else s._replace(text=change(s.text)) for s in document.segments)
     if segments == document.segments:
         return document
-    alone = len(segments) == 1
-    return document._replace(segments=segments, group=segments[0].text if alone else change(document.group))
+    group = segments[0].text if len(segments) == 1 else change(document.group)
+    return document._replace(segments=segments, group=group.strip())
 
 
 def _normalised(document: Document) -> tuple[Document | None, Iterable[str]]:

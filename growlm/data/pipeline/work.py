@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -85,19 +86,26 @@ class Work:
         """Yield an empty folder; when the block succeeds it is the task's result, on the disk and whole."""
         target = self.path(phase, number)
         target.parent.mkdir(exist_ok=True)
-        folder = target.with_name(f".{target.name}.{os.uname().nodename}.{os.getpid()}")
-        shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
+        folder = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         folder.mkdir()
         try:
             yield folder
             for path in [*folder.iterdir(), folder]:
                 sync(path)
             fault_point(f"data.{phase}")
-            if not target.exists():  # else another worker was there first, with the same bytes
+            try:
                 folder.rename(target)
-                sync(target.parent)
+            except OSError:
+                if not target.is_dir():  # else another worker was there first, with the same bytes
+                    raise
+            sync(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what killed tasks have left. Only for a start that holds the lock, before it runs any."""
+        for left in self.folder.glob("*/.[0-9]*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def read(self, name: str) -> Any:
         """A JSON file that all tasks share."""

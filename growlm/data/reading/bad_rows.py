@@ -16,11 +16,13 @@ class BadRows:
         """Set a row aside. Raises DataError: it is one too many."""
         self.rows.append({"where": error.where, "reason": error.what, "why": error.why, "row": start})
         if len(self.rows) > self._limit:
-            raise too_many(self._limit, len(self.rows), error) if self._limit else error
+            raise too_many(self._limit, len(self.rows), error)
 
 
 def too_many(limit: int, count: int, last: DataError) -> DataError:
-    """The error for more bad rows than are allowed."""
+    """The error for more bad rows than are allowed: the last one's own where none is."""
+    if not limit:
+        return last
     return DataError(
         f"More than {limit} rows are bad",
         where=last.where,

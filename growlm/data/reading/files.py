@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,25 @@ def expand(paths: Iterable[str | Path], suffixes: tuple[str, ...] = SUFFIXES) ->
     return list(found)
 
 
+def others(paths: Iterable[str | Path], suffixes: tuple[str, ...]) -> dict[str, int]:
+    """How many files of other kinds are below the folders among `paths`, by extension, most first.
+
+    Hidden files are not counted; a link to a folder, which is not followed, is. Folders of a store are not
+    looked at. Raises OSError: a folder cannot be read, for which `expand` has its message.
+    """
+    found: Counter[str] = Counter()
+    for path in paths:
+        folders = [] if is_url(path) else filter(Path.is_dir, _meant(Path(path)))
+        for folder in folders:
+            for root, linked, names in _walk(folder):
+                found["link to a folder"] += sum(Path(root, name).is_symlink() for name in linked)
+                left = (Path(name) for name in names if not name.startswith("."))
+                found.update(
+                    name.suffix or "without extension" for name in left if not is_data(name.name, suffixes)
+                )
+    return {name: count for name, count in found.most_common() if count}
+
+
 def file_of(name: str) -> File:
     """The file that `str` of it names."""
     return Url(name) if is_url(name) else Path(name)
@@ -106,20 +126,28 @@ def _check_suffix(path: File, suffixes: tuple[str, ...]) -> None:
 
 def _matches(path: Path, suffixes: tuple[str, ...]) -> Sequence[File]:
     """The files that a path, a folder or a glob means."""
+    return [file for each in _meant(path) for file in (_below(each, suffixes) if each.is_dir() else [each])]
+
+
+def _meant(path: Path) -> list[Path]:
+    """The files and folders that a path or a glob names."""
     if path.exists():
-        return _below(path, suffixes) if path.is_dir() else [path]
+        return [path]
     # Path.glob takes no absolute pattern
-    found = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-    return [file for match in found for file in (_below(match, suffixes) if match.is_dir() else [match])]
+    return [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
 
 
 def _below(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Readable kinds of files below a folder, sorted by path, without hidden files and folders."""
-    found: list[Path] = []
+    walked = _walk(folder)
+    return sorted(Path(root, name) for root, _, names in walked for name in names if is_data(name, suffixes))
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` without hidden folders. Raises OSError."""
     for root, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in names if is_data(name, suffixes)]
-    return sorted(found)
+        yield root, folders, names
 
 
 def _raise(error: OSError) -> None:

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
 from growlm.data.dataset import TokenDataset
 from growlm.data.manifest import MARK, Manifest
+from growlm.data.pipeline.local import _Worker
 from growlm.data.pipeline.tasks import run_task
 from growlm.data.pipeline.work import PLAN, Work
-from growlm.data.prepare import SourceOptions, prepare
+from growlm.data.prepare import Cleaning, SourceOptions, prepare
 from growlm.data.tokenizer import SIGNALS, Tokenizer
 from growlm.errors import DataError, GrowLMError, RecipeError
 from growlm.testing.faults import VARIABLE
@@ -90,13 +92,56 @@ def test_an_error_in_a_worker_is_the_same_error(tmp_path: Path):
     with pytest.raises(DataError, match="not a JSON object") as caught:
         prepare(tmp_path / "out", {"en": [bad]}, max_bad_rows=0, part_bytes=3000, workers=2)
     assert "bad.jsonl: line at byte" in caught.value.where
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_keeps_what_is_done(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sources, options = mixed(material / "in")
+    for limit in (0, 1):  # two rows are bad
+        with pytest.raises(DataError):
+            prepare(tmp_path / "out", sources, **options, max_bad_rows=limit)
+    (left,) = tmp_path.glob(".out.preparing/*")
+    scanned = {path: path.stat().st_mtime_ns for path in left.glob("scan/*")}
+    assert scanned
+    monkeypatch.setenv(VARIABLE, "data.encode:enospc")
+    with pytest.raises(GrowLMError, match="disk is full"):
+        prepare(tmp_path / "out", sources, **options, max_bad_rows=2)
+    monkeypatch.delenv(VARIABLE)
+    assert {path: path.stat().st_mtime_ns for path in scanned} == scanned
+    with pytest.raises(DataError, match="More than 1 rows are bad"):  # what is done is judged anew
+        prepare(tmp_path / "out", sources, **options, max_bad_rows=1)
+    prepare(tmp_path / "out", sources, **options, max_bad_rows=2)
+    assert folder_bytes(tmp_path / "out") == folder_bytes(material / "expected")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_workers_may_finish_one_task(tmp_path: Path):
+    work = Work(tmp_path)
+    with work.commit("scan", 0) as first, work.commit("scan", 0) as second:
+        for folder in (first, second):
+            (folder / "result.json").write_text("{}")
+    assert work.result("scan", 0) == {}
+    assert [path.name for path in (tmp_path / "scan").iterdir()] == ["000000"]
+    (tmp_path / "scan" / ".000001.killed").mkdir()
+    work.sweep()
+    assert [path.name for path in (tmp_path / "scan").iterdir()] == ["000000"]
+
+
+def test_a_worker_that_died_between_two_tasks_is_said(tmp_path: Path):
+    worker = _Worker(Work(tmp_path))
+    waiting: SimpleQueue[int] = SimpleQueue()
+    waiting.put(0)
+    os.kill(worker._process.pid, signal.SIGKILL)
+    worker._process.wait()
+    with pytest.raises(GrowLMError, match="worker of the preparation was killed"):
+        worker.run("scan", waiting, lambda _: None)
+    worker.close()
 
 
 def test_another_plan_begins_anew(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sources, options = mixed(material / "in")
     options["vocab_size"] = 300
-    monkeypatch.setenv(VARIABLE, "data.encode:enospc")
+    monkeypatch.setenv(VARIABLE, "data.settle:enospc")
     with pytest.raises(GrowLMError, match="disk is full"):
         prepare(tmp_path / "out", sources, **options)
     monkeypatch.delenv(VARIABLE)
@@ -158,7 +203,9 @@ def test_only_what_an_objective_learns_is_marked(material: Path):
 
 def test_propositions_about_one_text_are_on_one_side_and_so_is_the_text(tmp_path: Path):
     rows = propositions(40)
-    texts = write_jsonl(tmp_path / "text.jsonl", sorted({row["text"] for row in rows}))
+    ends = ("", "\n", " \r\n", "\ufeff\n")  # what stands behind a text makes no other text of it
+    about = sorted({row["text"] for row in rows})
+    texts = write_jsonl(tmp_path / "text.jsonl", [text + ends[i % 4] for i, text in enumerate(about)])
     signals = write_rows(tmp_path / "signals.jsonl", rows)
     sources = {"en": [texts], "rte": SourceOptions([signals], "signals")}
     manifest = prepare(tmp_path / "out", sources, vocab_size=300, validation_share=0.2)
@@ -171,7 +218,7 @@ def test_propositions_about_one_text_are_on_one_side_and_so_is_the_text(tmp_path
 
     for split in ("train", "valid"):
         about = {text.rpartition("\n")[0] for text in stored("rte", split)}
-        assert about == set(stored("en", split))
+        assert about == {text.strip() for text in stored("en", split)}
         assert len(stored("rte", split)) == 2 * len(about) == manifest.sources["rte"].splits[split].documents
 
 
@@ -198,6 +245,28 @@ def test_tokens_are_taken_as_they_are(material: Path, tmp_path: Path):
     splits = (first.manifest.sources["en"].splits, manifest.sources["en"].splits)
     of_text, of_tokens = (sum(split.bytes for split in each.values()) for each in splits)
     assert of_tokens == of_text
+    assert [step.name for step in manifest.sources["en"].steps] == ["read", "exact duplicates"]
+
+
+def test_contamination_is_found_in_tokens_as_in_text(tmp_path: Path):
+    texts = english(30)
+    text = write_jsonl(tmp_path / "text.jsonl", texts)
+    questions = write_jsonl(tmp_path / "questions.jsonl", texts[:10])
+    prepare(tmp_path / "first", {"en": [text]}, vocab_size=300)
+    tokenizer = Tokenizer.load(tmp_path / "first" / "tokenizer.json")
+    documents = [[*tokenizer.encode(each), tokenizer.eos_id] for each in texts]
+    np.concatenate(documents).astype("<u2").tofile(tmp_path / "en.ds")
+    np.cumsum([len(each) for each in documents]).astype("<u8").tofile(tmp_path / "en.ds.index")
+    manifest = prepare(
+        tmp_path / "out",
+        {"text": [text], "tokens": SourceOptions([tmp_path / "en.ds"], "tokens")},
+        tokenizer=tmp_path / "first" / "tokenizer.json",
+        cleaning=Cleaning(decontaminate=[questions], quality=False, pii=True),
+    )
+    steps = {name: {step.name: step for step in source.steps} for name, source in manifest.sources.items()}
+    assert steps["tokens"]["contamination"] == steps["text"]["contamination"]
+    assert steps["tokens"]["contamination"].documents_out == 20
+    assert list(steps["tokens"]) == ["read", "contamination", "exact duplicates"]
 
 
 def test_the_step_that_left_nothing_is_named(tmp_path: Path):

@@ -9,6 +9,7 @@ import pytest
 
 from growlm.data.reading.documents import documents, read, rows
 from growlm.data.reading.extents import extents
+from growlm.data.reading.files import SUFFIXES, others
 from growlm.errors import DataError
 from tests.data.texts import chinese, english, write_jsonl
 
@@ -58,6 +59,17 @@ def test_licenses_come_along(tmp_path: Path):
     assert [(d.text, d.license) for d in documents([path])] == [("a", "CC0"), ("b", ""), ("c", "")]
     path = write_parquet(tmp_path / "a.parquet", ["a", "b"], license=["MIT", None], other=[1, 2])
     assert [(d.text, d.license) for d in documents([path])] == [("a", "MIT"), ("b", "")]
+
+
+def test_files_of_other_kinds_are_counted(tmp_path: Path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("a.txt", "a.html", "deep/b.html", "c.csv", "LICENSE", ".hidden.csv"):
+        (tmp_path / "in" / name).write_text("text")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    expected = {".html": 2, ".csv": 1, "without extension": 1, "link to a folder": 1}
+    assert others([tmp_path / "i*"], SUFFIXES) == expected
+    assert others([tmp_path / "in" / "a.txt"], SUFFIXES) == {}
 
 
 def test_bad_rows_are_told_and_the_others_read(tmp_path: Path):
