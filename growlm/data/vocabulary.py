@@ -18,6 +18,7 @@ from growlm.data.pipeline.plan import Stamp, stamps
 from growlm.data.pipeline.work import write_whole
 from growlm.data.progress import QUIET, Progress
 from growlm.data.reading.files import File, expand
+from growlm.data.sources import SourceOptions, check_sources
 from growlm.data.tiktoken_ranks import load_tokenizer
 from growlm.data.tokenizer import Tokenizer, padded
 from growlm.data.tokenizer_files import tokenizer_files
@@ -98,6 +99,7 @@ def train_vocabulary(
         raise RecipeError(
             "There is something in the output folder already", where=str(out), fix="name a new folder"
         )
+    check_sources({name: SourceOptions(paths) for name, paths in sources.items()}, trains_tokenizer=True)
     other = None if compare is None else load_tokenizer(compare)
     files = {name: expand(paths) for name, paths in sources.items()}
     plan = _Plan(
@@ -117,9 +119,7 @@ def train_vocabulary(
 
 
 def _sizes(names: list[str], weights: Mapping[str, float] | None, total: int) -> dict[str, int]:
-    """Bytes to draw of each source. Raises RecipeError: weights of unknown sources, or none, or nonsense."""
-    if not names:
-        raise RecipeError("No source of text was given", fix="--source en=PATH --source zh=PATH")
+    """Bytes to draw of each source. Raises RecipeError: weights of unknown sources, or nonsense."""
     weights = weights or dict.fromkeys(names, 1.0)
     if set(weights) != set(names):
         odd = sorted(set(weights) ^ set(names))

@@ -126,6 +126,7 @@ def test_after_a_kill_the_samples_are_not_drawn_again(tmp_path: Path, capsys: py
         (["--weight", "en=2", "--weight", "zh=-1"], "are no shares"),
         (["--weight", "en=nan", "--weight", "zh=1"], "are no shares"),
         (["--weight", "en=much", "--weight", "zh=1"], "'much' is no number"),
+        (["--source", "../../pwn=a.jsonl"], "A source cannot be named '../../pwn'"),
         (["--vocab-size", "262"], "A vocabulary of 262 is too small"),
     ],
 )
