@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from growlm.data.reading.columns import parquet_rows
 from growlm.errors import DataError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".txt")
-"""What can be read, each also with `.gz`."""
+"""What can be read, each also with `.gz`; and Parquet."""
+PARQUET = ".parquet"
 
 
 def evaluation_files(paths: Iterable[str | Path]) -> dict[str, Path]:
@@ -32,7 +34,7 @@ def evaluation_files(paths: Iterable[str | Path]) -> dict[str, Path]:
                 "There is no evaluation set here",
                 where=str(path),
                 why="it is no file, or of no extension that can be read",
-                fix=f"give files or folders of {', '.join(SUFFIXES)}, each also with .gz",
+                fix=f"give files or folders of {', '.join(SUFFIXES)}, each also with .gz, or {PARQUET}",
             )
         for file in files:
             name = file.name[: -len(_suffix(file))]
@@ -48,22 +50,31 @@ def evaluation_files(paths: Iterable[str | Path]) -> dict[str, Path]:
 def items(path: Path) -> Iterator[list[str]]:
     """The text fields of each item, in their order; items without any are left out.
 
-    An item is a line of JSON, an element of a JSON list, a row of CSV, or a paragraph of text. Of JSON every
-    string counts, however deep, and keys with a space in them, which are text and no names.
+    An item is a line of JSON, an element of a JSON list, a row of CSV or Parquet, or a paragraph of text. Of
+    JSON and Parquet every string counts, however deep, and keys with a space in them, which are text and no
+    names.
 
     Raises:
-        DataError: unreadable or malformed.
+        DataError: unreadable or malformed, or Parquet without pyarrow.
     """
+    for item in _items(path):
+        if fields := [text for text in _strings(item) if text.strip()]:
+            yield fields
+
+
+def _items(path: Path) -> Iterator[object]:
+    if _suffix(path) == PARQUET:
+        yield from (row for _, row in parquet_rows(path))
+        return
     readers = {".jsonl": _json_lines, ".json": _json, ".csv": _csv, ".txt": _paragraphs}
     with _open(path) as file:
-        for item in readers[_suffix(path).removesuffix(".gz")](file, path):
-            if fields := [text for text in _strings(item) if text.strip()]:
-                yield fields
+        yield from readers[_suffix(path).removesuffix(".gz")](file, path)
 
 
 def _suffix(path: Path) -> str:
     """The extension of a file that can be read, with `.gz` if it has it, or ""."""
-    return next((s + gz for s in SUFFIXES for gz in ("", ".gz") if path.name.endswith(s + gz)), "")
+    known = (*(suffix + gz for suffix in SUFFIXES for gz in ("", ".gz")), PARQUET)
+    return next((suffix for suffix in known if path.name.endswith(suffix)), "")
 
 
 @contextmanager

@@ -87,6 +87,15 @@ def test_every_format_gives_the_same_items(tmp_path: Path) -> None:
     assert found == [rows] * 4 + [[rows[0], ["五六", "seven"]]]
 
 
+def test_of_parquet_every_string_of_a_row_counts(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"q": "one two", "a": {"text": ["three", "four"], "n": 1}}, {"q": "五六", "a": None}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "mmlu.parquet")
+    (files,) = evaluation_files([tmp_path]).items()
+    assert files == ("mmlu", tmp_path / "mmlu.parquet")
+    assert list(items(files[1])) == [["one two", "three", "four"], ["五六"]]
+
+
 def test_saved_pickled_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
     (tmp_path / "sets").mkdir()
     found = sets(tmp_path / "sets", en={"q": QUESTION}, zh={"q": FRAGE}, no={"q": "too short"})
@@ -109,6 +118,7 @@ def test_texts_of_no_set_are_not_found(tmp_path: Path) -> None:
         ("a.jsonl", b"{", "An evaluation set is not JSON"),
         ("a.json.gz", b"no gzip", "An evaluation set cannot be read"),
         ("a.csv", b"\xff\xfe", "An evaluation set cannot be read"),
+        ("a.parquet", b"PAR1", "A Parquet file cannot be read"),
         ("a.xlsx", b"", "There is no evaluation set here"),
     ],
 )
