@@ -48,13 +48,19 @@ def test_what_is_replaced(text: str, expected: str, found: dict[str, int]) -> No
         "In 1984-1985 about 1 234 567 people, 13.5 % of 8,000,000; pages 123-4567, ISBN 9787111000000.",
         "a git@github.com:x/y.git b, v1.2.3.4, 10.0.0.1, 127.0.0.1, 192.168.1.10, 300.1.1.1 and 12:30:45:10",
         "第1234567890123号，2019年12月31日，￥13800000000.00，订单202401151234567890，13000000000",
-        "sha 13812345678abcdef, 138123456789, 0.13812345678, x13812345678",
+        "sha 13812345678abcdef, 138123456789, 0.13812345678, x13812345678, 13812345678+13812345678",
         "eyJustice, sk-learn, AKIA, LTAI, name@, @name, name@localhost",
         "110105194912310020",
     ],
 )
 def test_what_stays(text: str) -> None:
     assert redact(text) == (text, {})
+
+
+def test_a_private_key_ends_where_another_begins() -> None:
+    begin, end = (f"-----{word} RSA PRIVATE KEY-----" for word in ("BEGIN", "END"))
+    whole = f"{begin}\nProc-Type: 4\nMIIE+a/b=\n{end}"
+    assert redact(f"{begin}\n" * 20_000 + f"so {whole}.") == (f"{begin}\n" * 20_000 + "so [KEY].", {"key": 1})
 
 
 def test_of_random_identity_numbers_one_in_eleven_has_the_right_check_digit() -> None:
