@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from growlm.data.cleaning.normalise import normalise
 from growlm.data.reading.text import check_characters
 from growlm.data.segments import Document, Segment
 from growlm.data.tokenizer import SIGNALS
@@ -171,9 +172,10 @@ def _string(row: Row, key: str, where: str, *, empty: bool = False) -> str:
 
 def _checked(value: str, name: str, where: str, *, empty: bool = False) -> str:
     text = value.strip()
-    if not text and not empty:
-        raise _malformed(f"A row has nothing in {name}", where, "", "fill it in, or leave the row out")
     check_characters(text, f"{where}: {name}")
+    if not empty and not normalise(text).strip():
+        why = f"it is {_shown(text)}, which is cleaned away" if text else ""
+        raise _malformed(f"A row has nothing in {name}", where, why, "fill it in, or leave the row out")
     return text
 
 

@@ -105,6 +105,7 @@ BAD_INSTRUCTIONS: dict[str, tuple[Row, str]] = {
     "nothing": ({}, "no field"),
     "no answer": ({"prompt": "a"}, "no field `response`"),
     "an empty answer": ({"prompt": "a", "response": ""}, "nothing in `response`"),
+    "an answer of control characters": ({"prompt": "a", "response": "\x07\ufeff"}, "nothing in `response`"),
     "no output": ({"instruction": "a", "input": "b"}, "no field `output`"),
     "no messages": ({"messages": []}, "no messages"),
     "messages of text": ({"messages": "hi"}, "no messages"),

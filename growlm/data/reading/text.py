@@ -14,6 +14,8 @@ CUT_CHARS = 1 << 15
 """Text files longer than twice this are cut into documents of one to two times this many characters."""
 _READ = 1 << 20
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_HAN = re.compile("[\u4e00-\u9fff]")
+_LEAST_HAN = 0.2  # of the letters
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 
 
@@ -112,10 +114,12 @@ def _binary(where: str, offset: int) -> DataError:
 
 
 def _chinese(sample: bytes) -> str:
-    """`GB18030` (of which GBK and GB 2312 are parts) if the bytes fit it, else ""."""
+    """`GB18030` (of which GBK and GB 2312 are parts) if the bytes fit it and are Chinese then, else ""."""
     for trim in range(4):  # the sample may end inside a character
         try:
-            return "GB18030" if sample[: len(sample) - trim].decode("gb18030") else ""
+            text = sample[: len(sample) - trim].decode("gb18030")
         except UnicodeDecodeError:
             continue
+        usual = text.encode("gb2312", "ignore").decode("gb2312")  # not what é and a letter become
+        return "GB18030" if len(_HAN.findall(usual)) > _LEAST_HAN * sum(map(str.isalpha, text)) else ""
     return ""

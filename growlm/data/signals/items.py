@@ -89,6 +89,8 @@ def _item(template: Template, row: Row, where: str) -> Item | None:
 def _label(value: object, path: str, where: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():  # pandas makes floats of integers with gaps
+        value = int(value)
     if isinstance(value, str | int):
         return str(value).strip()
     raise _malformed(f"A row has no label in `{path}`", where, value)
@@ -127,7 +129,7 @@ def _position(template: Template, row: Row, label: str, choices: int, where: str
         names = list(map(str, keys)) if isinstance(keys, list) else []
         if label in names and len(names) == choices:
             return names.index(label)
-    elif label.isdecimal() and int(label) < choices:
+    elif label.isdecimal() and len(label) < 9 and int(label) < choices:
         return int(label)
     elif label in (letters := list(string.ascii_uppercase[:choices])):
         return letters.index(label)

@@ -99,6 +99,19 @@ def test_labels_to_be_left_out_are_counted_and_unknown_ones_refused(tmp_path: Pa
         assert words in str(caught.value)
 
 
+def test_whole_numbers_are_labels_also_as_floats(tmp_path: Path):
+    labels = {"entailment": 0, "not_entailment": 1}
+    rows = [{**row, "label": labels[row["label"]]} for row in nli_rows((4, 4), tuple(labels))]
+    as_floats = [{**row, "label": float(row["label"])} for row in rows]
+    assert made(tmp_path, "rte", as_floats)[0] == made(tmp_path, "rte", rows)[0]
+
+
+def test_a_position_of_thousands_of_digits_is_a_malformed_row(tmp_path: Path):
+    rows = choice_rows(8)
+    _, summary = made(tmp_path, "mmlu", [*rows, {**rows[0], "answer": "9" * 5000}])
+    assert summary.bad_rows == 1
+
+
 def test_malformed_rows_are_set_aside_up_to_the_limit(tmp_path: Path):
     good = nli_rows((4, 4), ("entailment", "not_entailment"))
     path = write_rows(
