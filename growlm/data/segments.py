@@ -20,7 +20,8 @@ class Document(NamedTuple):
 
     segments: tuple[Segment, ...]
     group: str
-    """Documents of one group are all training or all validation: of an example the text it is about."""
+    """Documents of one group are all training or all validation: a text, or what an example is about, without
+    white space around it."""
     license: str = ""
 
     @property
@@ -31,4 +32,4 @@ class Document(NamedTuple):
 
 def text_document(text: str, license: str = "") -> Document:
     """A document of running text."""
-    return Document((Segment(text),), text, license)
+    return Document((Segment(text),), text.strip(), license)

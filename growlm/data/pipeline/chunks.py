@@ -62,10 +62,8 @@ class ChunkWriter:
         texts = [segment.text.encode() for segment in document.segments]
         for text, segment in zip(texts, document.segments, strict=True):
             self._segments += _SEGMENT.pack(len(text), segment.learn, segment.special)
-        own_group = len(texts) == 1
-        group = None if own_group else document.group.encode()
-        data = b"".join(texts)
-        self._append(data, group, len(data), len(texts), license_number)
+        data, group = b"".join(texts), document.group.encode()
+        self._append(data, None if group == data else group, len(data), len(texts), license_number)
         if near is not None:
             self._near += near.tobytes()
 
