@@ -15,11 +15,12 @@ from growlm.data.pipeline.plan import SourceKind, SourcePlan, stamps
 from growlm.data.pipeline.run import QUARANTINE
 from growlm.data.pipeline.work import TOKENIZER
 from growlm.data.reading.files import SUFFIXES, expand, others
+from growlm.data.reading.tokens import beside
 from growlm.errors import RecipeError
 
 TOKEN_SUFFIXES = (".bin", ".ds")
 """Token files: Megatron's, and datatrove's."""
-_INDEXES = (".idx", ".index")
+_BESIDE = (".idx", ".index", ".metadata", ".loss")
 _RESERVED = (MANIFEST, TOKENIZER, CARD_JSON, CARD_MD, QUARANTINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -44,9 +45,13 @@ class SourceOptions:
         """The files there are. Raises DataError: none, or a language that cannot be told here."""
         if self.language:
             require(self.language)
+        files = expand(self.paths, self._suffixes)
         return SourcePlan(
             kind=self.kind,
-            files=stamps(expand(self.paths, self._suffixes)),
+            files=stamps(files),
+            indexes=stamps(index for file in files for index in beside(file))
+            if self.kind == "tokens"
+            else (),
             license=self.license,
             language=self.language,
             weight=self.weight,
@@ -54,7 +59,7 @@ class SourceOptions:
 
     def others(self) -> dict[str, int]:
         """How many files of which kinds below its folders are left out."""
-        return others(self.paths, (*self._suffixes, *(_INDEXES if self.kind == "tokens" else ())))
+        return others(self.paths, (*self._suffixes, *(_BESIDE if self.kind == "tokens" else ())))
 
     @property
     def _suffixes(self) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ class SourcePlan(_Entry):
 
     kind: SourceKind = "text"
     files: tuple[Stamp, ...]
+    indexes: tuple[Stamp, ...] = ()
+    """Of `tokens`: what lies beside the files and says how to read them."""
     license: str = ""
     """Of documents that do not state their own."""
     language: str | None = None

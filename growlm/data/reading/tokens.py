@@ -51,6 +51,17 @@ def open_tokens(path: File) -> TokenFile:
     return MegatronFile(path) if path.suffix == ".bin" else DatatroveFile(path)
 
 
+def beside(path: File) -> list[Path]:
+    """The files there are that say how the ids of `path` are to be read."""
+    if isinstance(path, Url):
+        return []
+    megatron = path.suffix == ".bin"
+    found = (
+        [path.with_suffix(".idx")] if megatron else [Path(f"{path}{end}") for end in (".index", ".metadata")]
+    )
+    return [file for file in found if file.exists()]
+
+
 def token_documents(path: File, tokenizer: Tokenizer, extent: Extent | None = None) -> Iterator[np.ndarray]:
     """The ids of each document, or of documents [start, end) of `extent`; (tokens,) uint32 each.
 

@@ -222,6 +222,21 @@ def test_propositions_about_one_text_are_on_one_side_and_so_is_the_text(tmp_path
         assert len(stored("rte", split)) == 2 * len(about) == manifest.sources["rte"].splits[split].documents
 
 
+def test_what_two_files_say_the_opposite_of_is_left_out(tmp_path: Path):
+    rows = propositions(20)
+    opposite = [{**row, "signal": not row["signal"]} for row in rows[:6]]
+    files = {
+        "one": write_rows(tmp_path / "one.jsonl", [*rows, rows[0], rows[9]]),
+        "two": write_rows(tmp_path / "two.jsonl", opposite + propositions(25)[-4:]),
+    }
+    sources = {name: SourceOptions([path], "signals") for name, path in files.items()}
+    en = {"en": SourceOptions([write_jsonl(tmp_path / "en.jsonl", english(10))])}
+    manifest = prepare(tmp_path / "out", {**sources, **en}, vocab_size=300, part_bytes=500)
+    for name, before, after in (("one", len(rows), len(rows) - 6), ("two", 10, 4)):
+        step = manifest.sources[name].steps[-1]
+        assert (step.name, step.documents_in, step.documents_out) == ("contradictions", before, after)
+
+
 def test_tokens_are_taken_as_they_are(material: Path, tmp_path: Path):
     first = TokenDataset.open(material / "expected")
     given = {split: first.read("en", split, 0, first.tokens("en", split)) for split in ("train", "valid")}
@@ -266,6 +281,9 @@ def test_contamination_is_found_in_tokens_as_in_text(tmp_path: Path):
     steps = {name: {step.name: step for step in source.steps} for name, source in manifest.sources.items()}
     assert steps["tokens"]["contamination"] == steps["text"]["contamination"]
     assert steps["tokens"]["contamination"].documents_out == 20
+    planned = SourceOptions([tmp_path / "en.ds"], "tokens").plan()
+    os.utime(tmp_path / "en.ds.index", (1, 1))
+    assert SourceOptions([tmp_path / "en.ds"], "tokens").plan() != planned, "another index is another input"
     assert list(steps["tokens"]) == ["read", "contamination", "exact duplicates"]
 
 
