@@ -6,7 +6,8 @@
     NNNN.TABLE.npy      keys to find copies by, (bands, documents) uint64, each band sorted
     NNNN.TABLE-of.npy   whose each key is, (bands, documents) uint32
 
-Tables are `exact` (half of a document's hash) and `near` (MinHash bands of running text).
+Tables are `exact` (half of a document's hash), `near` (MinHash bands of running text) and `claims` (hashes
+of what stands before the signals of propositions).
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ DOC = np.dtype(
 """Both halves of a document's xxh3-128, the upper half of its group's; bytes in the file of text, and of its
 text as UTF-8; segments; the number of its licence."""
 SEGMENT = np.dtype([("bytes", "<u4"), ("learn", "?"), ("special", "?")])
-EXACT, NEAR = "exact", "near"
+EXACT, NEAR, CLAIMS = "exact", "near", "claims"
 
 _DOC, _SEGMENT, _HASH = struct.Struct("<QQQIIII"), struct.Struct("<I??"), struct.Struct(">QQ")
+_CLAIM = struct.Struct("<Q")
 _DOCUMENTS = 1 << 18  # of one chunk, at most
 
 
@@ -48,7 +50,8 @@ class ChunkWriter:
     def __init__(self, folder: Path, number: int, size: int) -> None:
         self._stem = folder / f"{number:04d}"
         self._text = self._stem.with_suffix(".text").open("wb")
-        self._docs, self._segments, self._near = bytearray(), bytearray(), bytearray()
+        self._docs, self._segments = bytearray(), bytearray()
+        self._near, self._claims = bytearray(), bytearray()
         self._limit = size
         self.documents = self.bytes = 0
 
@@ -66,6 +69,8 @@ class ChunkWriter:
         self._append(data, None if group == data else group, len(data), len(texts), license_number)
         if near is not None:
             self._near += near.tobytes()
+        if document.segments[-1].special:
+            self._claims += _CLAIM.pack(xxhash.xxh3_64_intdigest(b"".join(texts[:-1])))
 
     def add_ids(self, ids: np.ndarray, text_bytes: int, license_number: int) -> None:
         """Append a document of token ids, uint32, of a text of so many bytes. Raises OSError."""
@@ -89,6 +94,8 @@ class ChunkWriter:
         self._write_keys(EXACT, docs["high"][None])
         if self._near:
             self._write_keys(NEAR, np.frombuffer(self._near, "<u8").reshape(len(docs), -1).T)
+        if self._claims:
+            self._write_keys(CLAIMS, np.frombuffer(self._claims, "<u8")[None])
 
     def _append(
         self, data: bytes, group: bytes | None, text_bytes: int, segments: int, license_number: int

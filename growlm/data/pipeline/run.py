@@ -9,7 +9,7 @@ from typing import Any
 
 from growlm.data.manifest import MANIFEST, SPLITS, Manifest, Source, Split, Step, TokenizerEntry
 from growlm.data.pipeline.assemble import OUT, plan_shards, shard_of
-from growlm.data.pipeline.chunks import EXACT, NEAR
+from growlm.data.pipeline.chunks import CLAIMS, EXACT, NEAR
 from growlm.data.pipeline.copies import BANDS_OF, buckets
 from growlm.data.pipeline.encode import stored_dtype
 from growlm.data.pipeline.parts import cut_parts
@@ -101,7 +101,12 @@ class Run:
 
     def settle(self) -> tuple[dict[str, Settled], dict[str, tuple[Step, ...]]]:
         """Find copies; what is left of each source, and the counts of each step."""
-        for table in (EXACT, NEAR) if self.plan.near_duplicates else (EXACT,):
+        wanted = {
+            EXACT: True,
+            NEAR: self.plan.near_duplicates,
+            CLAIMS: any(source.kind == "signals" for source in self.plan.sources.values()),
+        }
+        for table in (table for table, is_wanted in wanted.items() if is_wanted):
             self._phase(table, BANDS_OF[table] * buckets(self.work), "find copies")
         self._phase("settle", len(self.work.chunks), "leave out copies")
         results: dict[str, dict[int, Any]] = {name: {} for name in self.plan.sources}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from growlm.data.manifest import Step
-from growlm.data.pipeline.chunks import EXACT, NEAR, Chunk
+from growlm.data.pipeline.chunks import CLAIMS, EXACT, NEAR, Chunk
 from growlm.data.pipeline.copies import copies_among
 from growlm.data.pipeline.plan import SourcePlan
 from growlm.data.pipeline.work import ChunkPlace, Work
@@ -120,6 +120,8 @@ def _tables(work: Work, place: ChunkPlace) -> list[tuple[str, str]]:
     tables = [(EXACT, "exact duplicates")]
     if work.plan.near_duplicates and work.plan.sources[place.source].kind == "text":
         tables.append((NEAR, "near duplicates"))
+    if work.plan.sources[place.source].kind == "signals":
+        tables.append((CLAIMS, "contradictions"))
     return tables
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from growlm.data.pipeline.assemble import assemble
-from growlm.data.pipeline.chunks import EXACT, NEAR
+from growlm.data.pipeline.chunks import CLAIMS, EXACT, NEAR
 from growlm.data.pipeline.copies import find_copies
 from growlm.data.pipeline.encode import encode_chunk
 from growlm.data.pipeline.sample import train
@@ -36,7 +36,7 @@ def run_task(work: Work, phase: str, number: int, advance: Advance) -> None:
         return
     if phase == "scan":
         scan(work, number, advance)
-    elif phase in (EXACT, NEAR):
+    elif phase in (EXACT, NEAR, CLAIMS):
         find_copies(work, phase, number)
     elif phase == "settle":
         settle(work, number)
