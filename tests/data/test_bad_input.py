@@ -18,6 +18,7 @@ import pytest
 from growlm.data.folder import work_folder
 from growlm.data.manifest import Manifest
 from growlm.data.prepare import prepare
+from growlm.data.reading.files import open_bytes
 from growlm.errors import DataError, DiskError, LockError, RecipeError
 from growlm.testing.faults import VARIABLE
 from tests.data.texts import chinese, english, folder_bytes, write_jsonl
@@ -131,6 +132,19 @@ def test_file_and_folder_without_permission_are_refused(tmp_path: Path):
         secret.chmod(0)
         refused(tmp_path, DataError, "cannot be read", str(secret), path=tmp_path / "open")
         secret.chmod(0o755)
+
+
+def test_a_disk_that_fails_is_no_missing_permission(tmp_path: Path):
+    def read(number: int) -> None:
+        with open_bytes(path):
+            raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "a.txt"
+    path.write_text("text")
+    for number, fix in ((errno.EIO, "try again"), (errno.EACCES, "readable for this user")):
+        with pytest.raises(DataError) as caught:
+            read(number)
+        assert fix in caught.value.fix
 
 
 def test_parquet_without_text_is_refused(tmp_path: Path):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from growlm.testing.faults import fault_point
 
 PLAN = "plan.json"
 TOKENIZER = "tokenizer.json"
+_LEFT_SECONDS = 3600.0
 
 
 class Part(NamedTuple):
@@ -103,9 +105,14 @@ class Work:
             shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed tasks have left. Only for a start that holds the lock, before it runs any."""
+        """Remove what killed tasks have left. Only for a start that holds the lock, before it runs any.
+
+        What was written to lately stays: a cluster may still run a job of a start that was killed.
+        """
         for left in self.folder.glob("*/.[0-9]*"):
-            shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def read(self, name: str) -> Any:
         """A JSON file that all tasks share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import gzip
 import io
@@ -29,6 +30,8 @@ _KINDS = {
 }
 SUFFIXES = tuple(_KINDS)
 """What can be read: plain text, one JSON object a line, Parquet, and Arrow as in Hugging Face data sets."""
+
+_NOT_READABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 File = Path | Url
 """A file here, or elsewhere."""
@@ -159,5 +162,7 @@ def _unreadable(path: File, error: OSError) -> DataError:
         "A source cannot be read",
         where=str(path),
         why=error.strerror or str(error),
-        fix="check that it is a file or folder and readable for this user",
+        fix="check that it is a file or folder and readable for this user"
+        if error.errno in _NOT_READABLE
+        else "try again once the disk or the store answers",
     )

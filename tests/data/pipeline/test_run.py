@@ -122,9 +122,11 @@ def test_two_workers_may_finish_one_task(tmp_path: Path):
             (folder / "result.json").write_text("{}")
     assert work.result("scan", 0) == {}
     assert [path.name for path in (tmp_path / "scan").iterdir()] == ["000000"]
-    (tmp_path / "scan" / ".000001.killed").mkdir()
+    for name in ("killed", "running"):
+        (tmp_path / "scan" / f".000001.{name}").mkdir()
+    os.utime(tmp_path / "scan" / ".000001.killed", (1, 1))
     work.sweep()
-    assert [path.name for path in (tmp_path / "scan").iterdir()] == ["000000"]
+    assert {path.name for path in (tmp_path / "scan").iterdir()} == {"000000", ".000001.running"}
 
 
 def test_a_worker_that_died_between_two_tasks_is_said(tmp_path: Path):
