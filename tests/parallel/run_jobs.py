@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from growlm.data.dataset import TokenDataset
-from growlm.data.mixture import Mixture
+from growlm.data.dataset import Sequences, TokenDataset
+from growlm.data.mixture import Batch, Mixture
 from growlm.errors import DataError, GrowLMError
 from growlm.recipe.load import load_recipe
 from growlm.testing.faults import VARIABLE
 from growlm.train import loop
-from growlm.train.batches import Batch, Batches
+from growlm.train.batches import Batches
 from growlm.train.session import Session
 from growlm.train.state import TrainState
 from growlm.train.supervisor import run
@@ -61,13 +61,13 @@ def _watch_batches(patch: pytest.MonkeyPatch, drawn: list[list[int]]) -> None:
     honest = Batches.take
 
     def take(batches: Batches, stage: int, step: int, rows: list[int]) -> Batch:
-        tokens, targets = honest(batches, stage, step, rows)
-        weights = np.arange(1, tokens.shape[1] + 1)
+        batch = honest(batches, stage, step, rows)
+        weights = np.arange(1, batch.tokens.shape[1] + 1)
         drawn.extend(
             [stage, step, row, int(x @ weights), int(y @ weights)]
-            for row, x, y in zip(rows, tokens, targets, strict=True)
+            for row, x, y in zip(rows, batch.tokens, batch.targets, strict=True)
         )
-        return tokens, targets
+        return batch
 
     patch.setattr(Batches, "take", take)
 
@@ -139,7 +139,7 @@ def _damage_validation(patch: pytest.MonkeyPatch, source: str) -> None:
     """The held-out text of a source is damaged where only this rank reads it."""
     honest = TokenDataset.validation
 
-    def validation(dataset: TokenDataset, name: str, seq_len: int, tokens: int) -> Batch:
+    def validation(dataset: TokenDataset, name: str, seq_len: int, tokens: int) -> Sequences:
         if name == source and tokens > seq_len:  # not the look at the start, whether there is enough
             raise DataError("damaged text", where="shard 7", fix="prepare it again")
         return honest(dataset, name, seq_len, tokens)
