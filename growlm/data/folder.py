@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from growlm.data.manifest import MANIFEST
+from growlm.data.pipeline.work import sync
 from growlm.errors import DataError, DiskError, LockError
 from growlm.testing.faults import fault_point
 
@@ -63,13 +64,13 @@ def replace(out: Path, ready: Path) -> None:
     out = out.resolve()
     old = _beside(out, "replaced")
     for path in [*ready.rglob("*"), ready]:
-        _sync(path)
+        sync(path)
     if out.exists():
         shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
         fault_point("data.between_renames")
     ready.rename(out)
-    _sync(out.parent)
+    sync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -107,14 +108,6 @@ def _put_back(out: Path) -> None:
     old = _beside(out, "replaced")
     if old.exists() and not out.exists():
         old.rename(out)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _disk_error(out: Path, place: Path, error: OSError) -> DiskError:
