@@ -6,9 +6,10 @@
 - Tokenisation: `growlm data prepare`'s phase `encode`, the `tokenizers` library itself, and Hugging Face
   `datasets.map`, each in a process of its own on the same documents of about 4,000 characters, in turn;
   megabytes per CPU second of all processes, medians over the rounds.
-- Memory: largest sum of all processes' resident memory while generated inputs of two sizes are prepared by
-  two workers, with near duplicates. The size of parts grows with the input, up to 64 MiB; here it is the same
-  for both, so that what remains is what more input costs. Then once with parts of 64 MiB.
+- Memory: largest sum of all processes' own memory (not the pages of mapped files, which the system takes back
+  when it needs them) while generated inputs of two sizes are prepared by two workers, with near duplicates.
+  The size of parts grows with the input, up to 64 MiB; here it is the same for both, so that what remains is
+  what more input costs. Then once with parts of 64 MiB.
 
 `datasets` is needed for its lines only: `pip install datasets transformers`.
 """
@@ -163,7 +164,7 @@ def _prepare_until_encode(folder: Path) -> None:
 
 
 def _memory(folder: Path, size: int, part_bytes: int) -> int:
-    """Largest resident memory of all processes of a preparation together."""
+    """Largest memory of all processes of a preparation together."""
     folder.mkdir()
     with (folder / "text.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(_generated(size))
@@ -171,19 +172,19 @@ def _memory(folder: Path, size: int, part_bytes: int) -> int:
     peak = 0
     with subprocess.Popen([sys.executable, "-c", _PREPARE, *arguments]) as process:
         while process.poll() is None:
-            peak = max(peak, _resident(psutil.Process(process.pid)))
-            time.sleep(0.05)
+            peak = max(peak, _private(psutil.Process(process.pid)))
+            time.sleep(0.1)
     assert process.returncode == 0
     return peak
 
 
-def _resident(process: psutil.Process) -> int:
-    """Bytes of a process and its children; shared pages count for each."""
+def _private(process: psutil.Process) -> int:
+    """Bytes that only a process, or one of its children, has."""
     total = 0
     try:
         for each in [process, *process.children(recursive=True)]:
-            total += each.memory_info().rss
-    except psutil.NoSuchProcess:
+            total += each.memory_full_info().uss
+    except psutil.Error:  # one has just ended
         pass
     return total
 
