@@ -19,12 +19,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -179,13 +181,12 @@ def _memory(folder: Path, size: int, part_bytes: int) -> int:
 
 
 def _private(process: psutil.Process) -> int:
-    """Bytes that only a process, or one of its children, has."""
+    """Bytes that a process and its children hold, without the pages of files that they map."""
     total = 0
-    try:
+    with suppress(psutil.Error, OSError):  # one has just ended
         for each in [process, *process.children(recursive=True)]:
-            total += each.memory_full_info().uss
-    except psutil.Error:  # one has just ended
-        pass
+            status = Path(f"/proc/{each.pid}/status").read_text()
+            total += sum(int(kib) << 10 for kib in re.findall(r"RssAnon:\s+(\d+)", status))
     return total
 
 
@@ -240,7 +241,8 @@ def _memory_text(memory: list[int]) -> str:
     return (
         "## Memory, two workers, near duplicates\n\n"
         + table(["input", "parts", "all processes together, at most"], rows)
-        + f"\n{slope * 1e3:.1f} MB more for each GB of input.\n"
+        + f"\n{slope * 1e3:.0f} MB more for each GB of input, and so "
+        f"{(memory[2] + slope * (20e9 - large)) / 1e9:.2f} GB at 20 GB, with parts of 64 MiB.\n"
     )
 
 
