@@ -124,10 +124,11 @@ class Engine:
         if self.split.rank != 0:
             share = torch.zeros_like(share)
             self.group_losses.zero_()
-        found = torch.cat((torch.stack((share.double(), self._squares())), self.group_losses))
+        groups = self.group_losses[:0] if learning is None else self.group_losses
+        found = torch.cat((torch.stack((share.double(), self._squares())), groups))
         if self.layout.world > 1:
             dist.all_reduce(found)
-        self.group_losses = found[2:]
+        groups.copy_(found[2:])
         return found[0], found[1].sqrt()
 
     @property

@@ -28,7 +28,7 @@ def recipe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("objectives")
     text = {name: SourceOptions(paths) for name, paths in write_corpus(folder / "text").items()}
     signals = [
-        {"text": f"{WORDS[i % 4]} {i}", "proposition": "It is a number.", "signal": i % 4 > 1}
+        {"text": f"Case {i}", "proposition": f"A number: {WORDS[i % 4]}", "signal": i % 4 > 1}
         for i in range(80)
     ]
     chat = [{"prompt": f"Say {WORDS[i % 5]} {i}", "response": f"{WORDS[i % 5]}!"} for i in range(80)]
@@ -114,9 +114,9 @@ def test_signals_are_learnt(recipe_path: Path, tmp_path: Path) -> None:
     straight_run(made, tmp_path)
     losses = [r["objectives"]["teacher"]["loss"] for r in records(tmp_path, "step")]
     assert losses[0] > 4
-    assert losses[-1] < 0.4
+    assert losses[-1] < 0.6
     (valid,) = records(tmp_path, "valid")
-    assert valid["accuracy"]["signals"] > 0.8
+    assert valid["accuracy"]["signals"] > 0.9
 
 
 @pytest.mark.parametrize("exhausted", ["repeat", "stop"])
