@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "growlm"
 
 FLOORS = [
-    "cli", "hf", "api", "report", "search", "train", "parallel", "convert", "checkpoint", "growth", "data",
+    "cli", "hf", "api", "report", "evaluate", "inference", "search", "train", "parallel", "convert", "checkpoint", "growth", "data",
     "plan", "scaling", "model", "recipe", "testing", "errors",
 ]  # fmt: skip
 """From the top; a floor may import itself and what is below it."""

@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from growlm.errors import RecipeError
-from growlm.model.attention import attention, within_documents
+from growlm.model.attention import attention, seen_attention, within_documents
 from growlm.model.gelu import linear_gelu
 from growlm.model.init import init_rows
 from growlm.model.loss import Learning
 from growlm.model.masks import Masks, Ramp
 from growlm.model.parameters import Parameter, axis_sizes, family_of, parameter_table
 from growlm.model.positions import apply_rotary
+from growlm.model.reading import Layer, Reading
 from growlm.model.split import WHOLE, Split
 from growlm.recipe.shape import ModelConfig
 
@@ -69,13 +70,16 @@ class RowLinear(Linear):
 class Positions(Affine):
     """A learned vector for every position."""
 
-    def forward(self, length: int) -> Tensor:
-        """Those of the first `length` positions, (T, D); RecipeError if there are not so many."""
+    def forward(self, length: int, at: Tensor | None = None) -> Tensor:
+        """Those of the first `length` positions, (T, D), or those `at` (B, T), (B, T, D).
+
+        RecipeError if there are not so many.
+        """
         known = len(self.weight)
         if length > known:
             what = f"the model has learned {known} positions and was given {length} tokens"
             raise RecipeError(what, where="context", fix=f"give it {known} tokens or fewer at a time")
-        return self.weight[:length]
+        return self.weight[:length] if at is None else self.weight[at]
 
 
 class Norm(Affine):
@@ -124,15 +128,22 @@ class Attention(nn.Module):
             self.q_norm = Norm(table, f"{name}.q_norm", self.family.norm, eps)
             self.k_norm = Norm(table, f"{name}.k_norm", self.family.norm, eps)
 
-    def forward(self, x: Tensor, masks: Masks | None, seen: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, masks: Masks | None, seen: Tensor | None = None, reading: Layer | None = None
+    ) -> Tensor:
         """(B, T, D) -> (B, T, D); of a split model both are in the layout of the residual stream."""
         x = self.split.enter(x)
         B, T, _ = x.shape
         q, k = self._queries_and_keys(x, masks)
         v = self.v_proj(x).view(B, T, -1, self.config.head_dim)  # B T K E
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # B H T E, B K T E twice
-        q, k = apply_rotary(q, k, self.config, self.family)
-        y = attention(q, k, v, self.config.attn_mult, seen).transpose(1, 2).reshape(B, T, -1)  # B T H*E
+        if reading is None:
+            q, k = apply_rotary(q, k, self.config, self.family)
+            y = attention(q, k, v, self.config.attn_mult, seen)  # B H T E
+        else:
+            q, k = apply_rotary(q, k, self.config, self.family, reading.length, reading.positions)
+            y = seen_attention(q, *reading.remember(k, v), self.config.attn_mult, reading.seen)
+        y = y.transpose(1, 2).reshape(B, T, -1)  # B T H*E
         return self.o_proj(_scaled(y, None if masks is None else masks.q))
 
     def _queries_and_keys(self, x: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
@@ -187,11 +198,16 @@ class Block(nn.Module):
         self.parallel, self.mult = family.parallel, config.residual_mult
 
     def forward(
-        self, x: Tensor, masks: Masks | None, gate: Tensor | None, seen: Tensor | None = None
+        self,
+        x: Tensor,
+        masks: Masks | None,
+        gate: Tensor | None,
+        seen: Tensor | None = None,
+        reading: Layer | None = None,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D). Nothing here tells blocks apart: they share one compiled graph."""
         d_model, ffn = (None, None) if masks is None else (masks.d_model, masks.ffn)
-        y = self._add(x, self.attn(self.attn_norm(x, d_model), masks, seen), gate)
+        y = self._add(x, self.attn(self.attn_norm(x, d_model), masks, seen, reading), gate)
         return self._add(y, self.mlp(self.mlp_norm(x if self.parallel else y, d_model), ffn), gate)
 
     def _add(self, x: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
@@ -260,31 +276,42 @@ class Decoder(nn.Module):
         """The output matrix (V, D); the embedding when tied."""
         return self.embedding.weight if self.lm_head is None else self.lm_head.weight
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor, reading: Reading | None = None) -> Tensor:
         """The residual stream (B, T, D) before the first block."""
         x = self.split.lookup(tokens, self.embedding.weight)
         if self.config.input_mult != 1.0:
             x = x * self.config.input_mult
-        if self.position is not None:
+        if self.position is not None and reading is None:
             x = x + self.split.positions(self.position(tokens.shape[1]))
+        elif self.position is not None and reading is not None:
+            x = x + self.position(int(reading.positions.max()) + 1, reading.positions)
         return x if self.compute_dtype is None else x.to(self.compute_dtype)
 
     def forward(
-        self, x: Tensor, trace: list[Tensor] | None = None, documents: Tensor | None = None
+        self,
+        x: Tensor,
+        trace: list[Tensor] | None = None,
+        documents: Tensor | None = None,
+        reading: Reading | None = None,
     ) -> Tensor:
         """Tokens (B, T), or the stream from the part before, to the final hidden states, or the stream for
         the part behind, all in the layout of the stream, (B, T, D); `trace` collects it after each block.
 
-        `documents` are the tokens (B, T) again where documents are kept apart (`document_end`).
+        `documents` are the tokens (B, T) again where documents are kept apart (`document_end`). `reading`,
+        of a model that is not split: where the tokens stand and what they see, if not from the start and
+        all before them.
         """
         seen = None
         if documents is not None and self.document_end is not None:
             seen = within_documents(documents, self.document_end)
         if self.first:
-            x = self.embed(x)
+            x = self.embed(x, reading)
         for layer in self.layers:
             gate = None if self.masks is None else self.masks.gate(layer)
-            x = self.blocks[layer](x, self.masks, gate, seen)
+            if reading is None:
+                x = self.blocks[layer](x, self.masks, gate, seen)
+            else:
+                x = self.blocks[layer](x, self.masks, gate, None, reading.layer(layer))
             if trace is not None:
                 trace.append(x)
         if not self.last:

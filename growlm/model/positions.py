@@ -84,7 +84,8 @@ def _frequencies(
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the first R of heads (B, H, T, E) by tables (T, R), in their precision, back in x's dtype."""
+    """Rotate the first R of heads (B, H, T, E) by tables (T, R) or (B, 1, T, R), in their precision, back
+    in x's dtype."""
     if torch.compiler.is_compiling():  # which fuses the plain form, and the conversions, into one kernel
         R = cos.shape[-1]
         wide = x[..., :R].to(cos.dtype)
@@ -104,8 +105,8 @@ class _Rotation(torch.autograd.Function):
         half = R // 2
         wide = x[..., :R].to(cos.dtype)
         out = wide * cos
-        out[..., :half].addcmul_(wide[..., half:], sin[:, :half], value=-1)
-        out[..., half:].addcmul_(wide[..., :half], sin[:, :half])
+        out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
+        out[..., half:].addcmul_(wide[..., :half], sin[..., :half])
         turned = out.to(x.dtype)
         return turned if x.shape[-1] == R else torch.cat((turned, x[..., R:]), dim=-1)
 
@@ -115,10 +116,21 @@ class _Rotation(torch.autograd.Function):
         return _Rotation.apply(grad_outputs[0], cos, -sin), None, None  # type: ignore[return-value]
 
 
-def apply_rotary(q: Tensor, k: Tensor, config: ModelConfig, family: Family) -> tuple[Tensor, Tensor]:
-    """Queries (B, H, T, E) and keys (B, K, T, E) with positions 0..T-1 rotated in, if the family rotates."""
+def apply_rotary(
+    q: Tensor,
+    k: Tensor,
+    config: ModelConfig,
+    family: Family,
+    length: int | None = None,
+    at: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Queries (B, H, T, E) and keys (B, K, T, E) with their positions rotated in, if the family rotates.
+
+    These are 0..T-1, or those `at` (B, T) of `length` positions, on whose middle xPos is then centred.
+    """
     if family.position == "learned":
         return q, k
     precision = torch.float64 if q.dtype == torch.float64 else torch.float32
-    tables = rotary_tables(config, family.position, q.shape[2], q.device, precision)
-    return rotate(q, tables[0], tables[1]), rotate(k, tables[2], tables[3])
+    tables = rotary_tables(config, family.position, length or q.shape[2], q.device, precision)
+    cos_q, sin_q, cos_k, sin_k = tables if at is None else (t[at][:, None] for t in tables)
+    return rotate(q, cos_q, sin_q), rotate(k, cos_k, sin_k)

@@ -1,0 +1,1 @@
+"""Evaluation: knowledge benchmarks, the IQ suite, perplexity against context."""

@@ -1,0 +1,1 @@
+"""Models that answer: log-likelihoods and continuations of texts, from any source."""

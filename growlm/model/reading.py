@@ -1,0 +1,86 @@
+"""Reading tokens that are no plain text from its start: after others that are cached, or as a tree.
+
+In training token t of a row stands at position t and sees all before it. Inference also reads the tokens
+behind a cached text, and trees: texts with a common beginning laid in one row, where a token sees its own
+beginning only. A `Reading` says where each token stands and what it sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from growlm.recipe.shape import ModelConfig
+
+
+class KeyValues:
+    """Keys, rotated, and values of the tokens read so far, in every layer: (B, K, S, E) each.
+
+    The token at position p of row b lies in slot p, so rows of different lengths share a cache. What lies
+    behind the last token of a row is not yet written, or padding that the next token overwrites. xPos
+    scales a key by its distance from the middle of the slots, which stays where it is (see positions.py).
+    """
+
+    def __init__(
+        self, config: ModelConfig, rows: int, slots: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (config.n_layers, 2, rows, config.n_kv_heads, slots, config.head_dim)
+        self.layers = torch.zeros(shape, device=device, dtype=dtype)
+        self.slots = slots
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with some of the rows only, in this order; rows (N)."""
+        self.layers = self.layers[:, :, rows].contiguous()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where tokens (B, T) stand, and what they see of the S slots of a cache or of themselves (S = T)."""
+
+    positions: Tensor
+    """(B, T), less than `length`."""
+    length: int
+    """Positions that there are: the same for everything that is read into one cache."""
+    seen: Tensor | None
+    """(B, 1, T, S) of bool; None: T = 1 and every slot is seen."""
+    cache: KeyValues | None = None
+    slots: int = 0
+    """Of the cache, how many are read: S."""
+
+    def layer(self, index: int) -> Layer:
+        """What the attention of a layer needs."""
+        keys_values = None if self.cache is None else self.cache.layers[index][:, :, :, : self.slots]
+        return Layer(self.positions, self.length, self.seen, keys_values)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A `Reading` for one layer, with its part (2, B, K, S, E) of the cache."""
+
+    positions: Tensor
+    length: int
+    seen: Tensor | None
+    keys_values: Tensor | None
+
+    def remember(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put keys and values (B, K, T, E) of the tokens where they stand; all of S slots, (B, K, S, E)."""
+        if self.keys_values is None:
+            return k, v
+        at = self.positions[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+        self.keys_values[0].scatter_(2, at, k)
+        self.keys_values[1].scatter_(2, at, v)
+        return self.keys_values[0], self.keys_values[1]
+
+
+def behind(cache: KeyValues, positions: Tensor, *, together: bool = False) -> Reading:
+    """Read tokens at positions (B, T) behind what is cached: each sees every slot up to its own.
+
+    `together`: T is 1 and all rows stand at one position, so there is nothing to hide.
+    """
+    slots = int(positions.max()) + 1
+    seen = None
+    if not together:
+        seen = torch.arange(slots, device=positions.device) <= positions[:, None, :, None]
+    return Reading(positions, cache.slots, seen, cache, slots)
