@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from growlm.api import grow
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 __all__ = ["__version__", "grow"]
 
 
