@@ -12,6 +12,7 @@ import typer
 
 from growlm import __version__
 from growlm.cli import ckpt, data, launch
+from growlm.cli import eval as evaluation
 from growlm.cli.compare import compare
 from growlm.cli.coordcheck import coordcheck
 from growlm.cli.data_signals import signals
@@ -53,6 +54,7 @@ app.command()(grow)
 app.command()(search)
 app.command("import")(import_)
 app.command()(export)
+app.add_typer(evaluation.app, name="eval")
 app.command()(sample)
 app.command()(watch)
 app.command()(report)

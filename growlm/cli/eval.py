@@ -1,0 +1,14 @@
+"""`growlm eval`: its verbs, each in a file of its own."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Evaluate models: knowledge benchmarks, the IQ suite, long contexts.", no_args_is_help=True
+)
+
+
+@app.callback()
+def eval_() -> None:
+    """Evaluate models: knowledge benchmarks, the IQ suite, long contexts."""
