@@ -111,7 +111,7 @@ def find_initial(recipe: Recipe, known: Collection[str], world: World | None = N
     if recipe.init is None:
         return None
     checkpoint = None if foreign else find_checkpoint(path, world)
-    folder_hash = _hash_folder(path, world) if foreign else ""
+    folder_hash = hash_folder(path, world) if foreign else ""
     with world.together():
         if checkpoint is None:
             return _from_folder(recipe, path, folder_hash, known)
@@ -182,12 +182,12 @@ def is_still_there(path: Path, known: str | None) -> bool:
 def _identities(path: Path) -> list[str]:
     """The hash of everything at `path` that a run can start from."""
     if is_folder_of_weights(path):
-        return [_hash_folder(path)]
+        return [hash_folder(path)]
     places = (MANIFEST, f"step-*/{MANIFEST}", f"checkpoints/step-*/{MANIFEST}")
     return [hash_file(manifest) for place in places for manifest in path.glob(place)]
 
 
-def _hash_folder(path: Path, world: World | None = None) -> str:
+def hash_folder(path: Path, world: World | None = None) -> str:
     """One hash of the shape and tensor files of a Hugging Face folder; the ranks of a world share them."""
     world = world or World.alone(torch.device("cpu"))
     names, sizes, hashes = [CONFIG], "", {}

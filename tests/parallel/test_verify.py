@@ -7,7 +7,7 @@ import pytest
 from growlm.checkpoint.store import CheckpointStore
 from growlm.errors import CheckpointError
 from growlm.testing.ranks import Ranks
-from growlm.train.initial import _hash_folder
+from growlm.train.initial import hash_folder
 from tests.checkpoint.helpers import save
 from tests.parallel import verify_jobs as jobs
 
@@ -74,7 +74,7 @@ def test_what_a_run_starts_from_is_the_same_by_any_number_of_ranks(ranks: Ranks,
     for name in ("config.json", "a.safetensors", "b.safetensors"):
         (foreign / name).write_text(name)
     told = [ranks.run(jobs.identity, str(foreign), size=size) for size in (1, 2, 4)]
-    assert [one for size in told for one in size] == [[_hash_folder(foreign), "step-00000002"]] * 7
+    assert [one for size in told for one in size] == [[hash_folder(foreign), "step-00000002"]] * 7
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -12,7 +12,7 @@ from growlm.checkpoint.store import CheckpointStore
 from growlm.errors import GrowLMError
 from growlm.parallel.world import join
 from growlm.recipe.load import load_recipe
-from growlm.train.initial import _hash_folder, find_initial
+from growlm.train.initial import find_initial, hash_folder
 from growlm.train.restore import find_checkpoint
 from growlm.train.verify import latest_valid
 
@@ -44,7 +44,7 @@ def identity(folder: str) -> list[str]:
     """The hash of a Hugging Face folder by all ranks, and the checkpoint that is found beside it."""
     with join("cpu") as world:
         found = find_checkpoint(Path(folder).parent, world)
-        return [_hash_folder(Path(folder), world), found.path.name]
+        return [hash_folder(Path(folder), world), found.path.name]
 
 
 def start_from(inits: list[str]) -> dict[str, str]:

@@ -1,0 +1,108 @@
+"""A model to ask, by what a user names: a run, a checkpoint, a Hugging Face folder, an endpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import xxhash
+
+from growlm.checkpoint.disk import hash_file
+from growlm.checkpoint.manifest import MANIFEST
+from growlm.convert.companions import TOKENIZER, companions_for, companions_of
+from growlm.convert.folder import CONFIG, is_folder_of_weights, read_json
+from growlm.errors import CheckpointError, RecipeError
+from growlm.inference.local import Local
+from growlm.inference.requests import Model
+from growlm.inference.text import Text
+from growlm.model.decoder import Decoder
+from growlm.train.initial import foreign_model, hash_folder
+from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model, trained_context
+from growlm.train.stored import stored_companions
+
+Precision = Literal["auto", "fp32", "bf16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def open_model(
+    source: str | Path,
+    *,
+    context: int | None = None,
+    precision: Precision = "auto",
+    data: Path | None = None,
+    device: str = "auto",
+    workers: int = 1,
+) -> Model:
+    """A model to ask.
+
+    Args:
+        source: a run folder (its newest checkpoint), a checkpoint, or a Hugging Face folder.
+        context: tokens that it sees; without it what it was trained on.
+        precision: of weights and computation; "auto" is bf16 on a GPU and fp32 on a CPU.
+        data: prepared data with the tokenizer, for a checkpoint that has lost it.
+        device: "cpu", "cuda", "cuda:1"; "auto" is a GPU if there is one.
+        workers: processes, each with a copy of the model.
+
+    Raises CheckpointError: there is no model here, or it is damaged; RecipeError: it cannot be asked this way.
+    """
+    return open_local(source, context=context, precision=precision, data=data, device=device)
+
+
+def open_local(
+    source: str | Path,
+    *,
+    context: int | None = None,
+    precision: Precision = "auto",
+    data: Path | None = None,
+    device: str = "auto",
+) -> Local:
+    """A model of ours in this process: of a run, a checkpoint, or a folder that GrowLM can read."""
+    path, place = Path(source), _device(device)
+    if precision == "auto":
+        precision = "bf16" if place.type == "cuda" else "fp32"
+    if is_folder_of_weights(path):
+        decoder, text, trained, weights = _of_folder(path)
+    else:
+        decoder, text, trained, weights = _of_checkpoint(path, data)
+    context = _context(context, trained, decoder, path)
+    parts = (weights, text.json, str(text.bos_id), str(sorted(text.ends)), precision, str(context))
+    identity = xxhash.xxh3_128_hexdigest("\n".join(parts).encode())
+    decoder = decoder.to(place, DTYPES[precision])
+    return Local(decoder, text, context=context, identity=identity)
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _of_folder(path: Path) -> tuple[Decoder, Text, int, str]:
+    """Model, tokenizer, context and hash of the weights of a Hugging Face folder."""
+    files = companions_of(path, read_json(path / CONFIG))
+    text = Text(files, str(path))
+    decoder = foreign_model(path)
+    return decoder, text, decoder.config.max_positions or 2048, hash_folder(path)
+
+
+def _of_checkpoint(path: Path, data: Path | None) -> tuple[Decoder, Text, int, str]:
+    """The same of a checkpoint, masked as it was in training."""
+    if not path.exists():
+        raise CheckpointError("There is nothing here", where=str(path), fix="name a run, or a model's folder")
+    checkpoint = find_checkpoint(path)
+    files = stored_companions(checkpoint.path)
+    if TOKENIZER not in files:
+        files = files | companions_for(find_tokenizer(checkpoint, data), None)
+    decoder, context = masked_model(checkpoint), trained_context(checkpoint)
+    return decoder, Text(files, str(checkpoint.path)), context, hash_file(checkpoint.path / MANIFEST)
+
+
+def _context(asked: int | None, trained: int, decoder: Decoder, path: Path) -> int:
+    """The context to use. Raises RecipeError: the model has not learned so many positions."""
+    most = decoder.config.max_positions if decoder.position is not None else None
+    if asked is not None and most is not None and asked > most:
+        raise RecipeError(
+            f"{path} has learned {most} positions, not {asked}", where="--context", fix=f"--context {most}"
+        )
+    return min(trained, most or trained) if asked is None else asked
