@@ -47,6 +47,12 @@ class CheckpointError(GrowLMError):
     exit_code = 65
 
 
+class EndpointError(GrowLMError):
+    """A server that answers for a model is not there, or refuses what it is asked."""
+
+    exit_code = 69
+
+
 class GrowthError(GrowLMError):
     """A growth cannot be done as asked, or was declared exact and is not."""
 

@@ -117,6 +117,7 @@ CODES = {
     errors.RecipeError: 2,
     errors.DataError: 65,
     errors.CheckpointError: 65,
+    errors.EndpointError: 69,
     errors.GrowthError: 70,
     errors.Diverged: 71,
     errors.EdgeError: 72,
