@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from growlm.cli.eval_table import table
+
 app = typer.Typer(
     help="Evaluate models: knowledge benchmarks, the IQ suite, long contexts.", no_args_is_help=True
 )
@@ -12,3 +14,6 @@ app = typer.Typer(
 @app.callback()
 def eval_() -> None:
     """Evaluate models: knowledge benchmarks, the IQ suite, long contexts."""
+
+
+app.command()(table)
