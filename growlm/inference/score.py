@@ -14,13 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from growlm.inference.halving import in_halves
 from growlm.model.decoder import Decoder
 from growlm.model.loss import chunk_rows
 from growlm.model.reading import Reading
 from growlm.plan.flops import attention_flops, matmul_flops
-
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
-"""Of the rows of a batch together, padding included."""
 
 
 class Asked(NamedTuple):
@@ -109,7 +107,7 @@ def score(
     """
     rows = rows_of(sequences, Cost(model), max(context, batch_tokens // 2))
     for batch in batches_of(rows, batch_tokens):
-        yield from _score_rows(model, sequences, batch, context)
+        yield from in_halves(lambda part: _score_rows(model, sequences, part, context), batch)
 
 
 def batches_of(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
@@ -127,7 +125,7 @@ def batches_of(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
 
 @torch.inference_mode()
 def _score_rows(
-    model: Decoder, sequences: Sequence[Asked], rows: list[Row], context: int
+    model: Decoder, sequences: Sequence[Asked], rows: Sequence[Row], context: int
 ) -> list[tuple[int, Found]]:
     tokens, reading = layout(rows, context, model.device)
     hidden = model(tokens, reading=reading).flatten(0, 1)

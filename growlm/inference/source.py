@@ -11,11 +11,16 @@ import xxhash
 from growlm.checkpoint.disk import hash_file
 from growlm.checkpoint.manifest import MANIFEST
 from growlm.convert.companions import TOKENIZER, companions_for, companions_of
+from growlm.convert.dialects import dialect_of
 from growlm.convert.folder import CONFIG, is_folder_of_weights, read_json
 from growlm.errors import CheckpointError, RecipeError
+from growlm.inference.endpoint import Endpoint
+from growlm.inference.facts import is_endpoint
+from growlm.inference.foreign import Foreign, load_foreign
 from growlm.inference.local import Local
 from growlm.inference.requests import Model
 from growlm.inference.text import Text
+from growlm.inference.workers import Workers
 from growlm.model.decoder import Decoder
 from growlm.train.initial import foreign_model, hash_folder
 from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model, trained_context
@@ -30,23 +35,36 @@ def open_model(
     *,
     context: int | None = None,
     precision: Precision = "auto",
-    data: Path | None = None,
+    data: Path | str | None = None,
     device: str = "auto",
     workers: int = 1,
 ) -> Model:
     """A model to ask.
 
     Args:
-        source: a run folder (its newest checkpoint), a checkpoint, or a Hugging Face folder.
+        source: a run folder (its newest checkpoint), a checkpoint, a Hugging Face folder, or the address
+            of an OpenAI-compatible endpoint, `http://HOST:PORT/v1`.
         context: tokens that it sees; without it what it was trained on.
         precision: of weights and computation; "auto" is bf16 on a GPU and fp32 on a CPU.
         data: prepared data with the tokenizer, for a checkpoint that has lost it.
         device: "cpu", "cuda", "cuda:1"; "auto" is a GPU if there is one.
-        workers: processes, each with a copy of the model.
+        workers: processes, each with a copy of the model; on GPUs each has the next one.
 
-    Raises CheckpointError: there is no model here, or it is damaged; RecipeError: it cannot be asked this way.
+    Raises CheckpointError: there is no model here, or it is damaged. RecipeError: it cannot be asked in this
+    way. EndpointError: nobody answers there.
     """
-    return open_local(source, context=context, precision=precision, data=data, device=device)
+    if is_endpoint(source):
+        return Endpoint(str(source), context=context)
+    if workers > 1:
+        settings = {"source": str(source), "context": context, "precision": precision}
+        return Workers(settings | {"data": data and str(data)}, workers, _devices(device))
+    path, place, dtype = Path(source), _device(device), _dtype(precision, _device(device))
+    if is_folder_of_weights(path) and not _is_ours(path):
+        model, text, trained = load_foreign(path, dtype, place)
+        context = context or trained
+        identity = _identity(hash_folder(path), text, dtype, context)
+        return Foreign(model, text, context=context, identity=identity)
+    return open_local(path, context=context, precision=precision, data=data, device=device)
 
 
 def open_local(
@@ -54,22 +72,45 @@ def open_local(
     *,
     context: int | None = None,
     precision: Precision = "auto",
-    data: Path | None = None,
+    data: Path | str | None = None,
     device: str = "auto",
 ) -> Local:
     """A model of ours in this process: of a run, a checkpoint, or a folder that GrowLM can read."""
     path, place = Path(source), _device(device)
-    if precision == "auto":
-        precision = "bf16" if place.type == "cuda" else "fp32"
+    dtype = _dtype(precision, place)
     if is_folder_of_weights(path):
         decoder, text, trained, weights = _of_folder(path)
     else:
-        decoder, text, trained, weights = _of_checkpoint(path, data)
+        decoder, text, trained, weights = _of_checkpoint(path, None if data is None else Path(data))
     context = _context(context, trained, decoder, path)
-    parts = (weights, text.json, str(text.bos_id), str(sorted(text.ends)), precision, str(context))
-    identity = xxhash.xxh3_128_hexdigest("\n".join(parts).encode())
-    decoder = decoder.to(place, DTYPES[precision])
-    return Local(decoder, text, context=context, identity=identity)
+    identity = _identity(weights, text, dtype, context)
+    return Local(decoder.to(place, dtype), text, context=context, identity=identity)
+
+
+def _identity(weights: str, text: Text, dtype: torch.dtype, context: int) -> str:
+    """One hash of all that decides an answer."""
+    parts = (weights, text.json, str(text.bos_id), str(sorted(text.ends)), str(dtype), str(context))
+    return xxhash.xxh3_128_hexdigest("\n".join(parts).encode())
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder is of a kind that GrowLM has a table for."""
+    try:
+        dialect_of(read_json(path / CONFIG))
+    except CheckpointError:
+        return False
+    return True
+
+
+def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    return DTYPES[("bf16" if device.type == "cuda" else "fp32") if precision == "auto" else precision]
+
+
+def _devices(device: str) -> list[str]:
+    """The devices that workers take in turn."""
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [device]
 
 
 def _device(device: str) -> torch.device:
