@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from growlm.cli.eval_context import context
 from growlm.cli.eval_table import table
 
 app = typer.Typer(
@@ -16,4 +17,5 @@ def eval_() -> None:
     """Evaluate models: knowledge benchmarks, the IQ suite, long contexts."""
 
 
+app.command()(context)
 app.command()(table)

@@ -70,6 +70,7 @@ class Result:
 
 def save_result(folder: Path, result: Result) -> Path:
     """Write `results.json` into a folder, whole or not at all. Raises DiskError."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / RESULTS
     write_atomic(path, json.dumps(asdict(result), ensure_ascii=False, indent=1).encode())
     return path

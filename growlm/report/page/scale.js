@@ -21,9 +21,10 @@ function axisOf(axes, name) {
   };
 }
 
+// + 0: an axis begins at 0, not at -0
 const multiples = (step, low, high) => {
   const ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high * (1 + 1e-9); k++) ticks.push(k * step);
+  for (let k = Math.ceil(low / step - 1e-9) + 0; k * step <= high * (1 + 1e-9); k++) ticks.push(k * step);
   return ticks;
 };
 
