@@ -66,7 +66,12 @@ class Asking(ABC):
         """How the model goes on with each text."""
         prompts = self.text.prompts([r.text for r in requests])
         wanted = [self._wanted(ids, request) for ids, request in zip(prompts, requests, strict=True)]
-        order = sorted(range(len(wanted)), key=lambda i: (-len(wanted[i].ids), -wanted[i].max_tokens))
+        cuts = [len(ids) - len(one.ids) for ids, one in zip(prompts, wanted, strict=True)]
+        for i, one in enumerate(wanted):
+            if one.max_tokens == 0:
+                yield i, Completion("", 0, "length", cuts[i])
+        order = [i for i, one in enumerate(wanted) if one.max_tokens]
+        order.sort(key=lambda i: (-len(wanted[i].ids), -wanted[i].max_tokens))
 
         def write(part: Sequence[int]) -> list[tuple[int, Written]]:
             return list(zip(part, self.write([wanted[i] for i in part]), strict=True))
@@ -74,8 +79,7 @@ class Asking(ABC):
         for start in range(0, len(order), self.rows):
             for i, written in in_halves(write, order[start : start + self.rows]):
                 assert written.finish is not None
-                cut = len(prompts[i]) - len(wanted[i].ids)
-                yield i, Completion(written.text, len(written.ids), written.finish, cut)
+                yield i, Completion(written.text, len(written.ids), written.finish, cuts[i])
 
     def _wanted(self, ids: list[int], request: Prompt) -> Wanted:
         """A text cut at its beginning so that the answer fits, or, where the answer alone fills the context,
