@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from growlm.cli.eval_context import context
+from growlm.cli.eval_iq import iq
 from growlm.cli.eval_table import table
 
 app = typer.Typer(
@@ -18,4 +19,5 @@ def eval_() -> None:
 
 
 app.command()(context)
+app.command()(iq)
 app.command()(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ Models = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder of the results; evaluation.html in it shows them all.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes, each with its own copy of the model.")]
-Precision = Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="What the model computes in.")]
+Precision = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="What the model computes in.")]
 Context = Annotated[
     int | None, typer.Option(min=1, help="Tokens the model looks back on; as trained if not given.")
 ]

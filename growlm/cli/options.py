@@ -68,6 +68,19 @@ def shares(option: str, flags: list[str] | None) -> dict[str, float]:
     return found
 
 
+def whole_pairs(option: str, flags: list[str] | None) -> dict[str, int]:
+    """NAME=WHOLE-NUMBER flags. Raises RecipeError."""
+    found = {}
+    for flag in flags or []:
+        match = re.fullmatch(r"([^=]+)=(-?\d+)", flag)
+        if match is None:
+            raise RecipeError(
+                f"{flag!r} is no NAME=NUMBER", where=f"{option} {flag}", fix=f"{option} length=12"
+            )
+        found[match[1]] = int(match[2])
+    return found
+
+
 def fewer_tokens(asked: int, trained: int) -> str:
     """What to say of a vocabulary that came out smaller than it was asked to be."""
     return (
