@@ -29,6 +29,7 @@ from growlm.cli.report import report
 from growlm.cli.sample import sample
 from growlm.cli.schema import schema
 from growlm.cli.search import search
+from growlm.cli.serve import serve
 from growlm.cli.train import train
 from growlm.cli.watch import watch
 from growlm.errors import Elsewhere, GrowLMError, Preempted
@@ -56,6 +57,7 @@ app.command("import")(import_)
 app.command()(export)
 app.add_typer(evaluation.app, name="eval")
 app.command()(sample)
+app.command()(serve)
 app.command()(watch)
 app.command()(report)
 app.command()(compare)

@@ -1,0 +1,1 @@
+"""`growlm serve`: an OpenAI-compatible completions endpoint for one model on this machine."""
