@@ -6,6 +6,7 @@ import typer
 
 from growlm.cli.eval_context import context
 from growlm.cli.eval_iq import iq
+from growlm.cli.eval_knowledge import knowledge
 from growlm.cli.eval_table import table
 
 app = typer.Typer(
@@ -20,4 +21,5 @@ def eval_() -> None:
 
 app.command()(context)
 app.command()(iq)
+app.command()(knowledge)
 app.command()(table)

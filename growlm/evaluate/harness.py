@@ -6,12 +6,14 @@ the name: `lm_eval --model growlm --model_args pretrained=FOLDER`.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from growlm.data.extra import extra
 from growlm.errors import DataError
+from growlm.evaluate.progress import counted
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Model, Prompt
 
 extra("lm_eval", "lm-evaluation-harness", "eval")
@@ -23,6 +25,8 @@ from lm_eval.models.utils import normalize_gen_kwargs  # noqa: E402
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
+    from growlm.inference.source import Precision
+
 IMPOSSIBLE = float("-inf")
 """The log-likelihood of what a model did not answer."""
 
@@ -30,7 +34,6 @@ R = TypeVar("R", Choice, Prompt)
 A = TypeVar("A", Likelihood, Completion)
 
 
-@register_model("growlm")
 class HarnessModel(LM):
     """Asks a `Model` what the harness asks; one process, whichever way the model itself is spread."""
 
@@ -40,7 +43,7 @@ class HarnessModel(LM):
         *,
         pretrained: str = "",
         context: int | None = None,
-        precision: str = "auto",
+        precision: Precision = "auto",
         device: str | None = None,
         workers: int = 1,
         batch_size: object = None,
@@ -60,9 +63,10 @@ class HarnessModel(LM):
             )
         self.model = model
         self.answers: dict[Choice | Prompt, Likelihood | Completion | Failed] = {}
-        """All that was answered since the last `forget`."""
-        self.watch: Callable[[int], None] = lambda _: None
-        """Is told of every answer."""
+        """All that was answered."""
+        self.progress = ""
+        """What its progress on stderr is called; without a name there is none."""
+        self._stderr = sys.stderr  # the harness's own is not wanted, and may be somewhere else by then
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(log-likelihood, whether it is what greedy decoding gives) of each (context, continuation)."""
@@ -90,7 +94,7 @@ class HarnessModel(LM):
         seen: Counter[tuple[str, str]] = Counter()
         asked = []
         for request in requests:
-            text, settings = request.args
+            text, settings = cast(tuple[str, dict[str, Any]], request.args)
             key = (text, repr(settings))
             asked.append(_prompt(text, settings, seed=seen[key]))
             seen[key] += 1
@@ -98,24 +102,21 @@ class HarnessModel(LM):
         answers = map(self.answers.__getitem__, asked)
         return [answer.text if isinstance(answer, Completion) else "" for answer in answers]
 
-    def forget(self) -> None:
-        """Drop the answers."""
-        self.answers.clear()
-
     def _ask(
         self, asked: Sequence[R], method: Callable[[Sequence[R]], Iterator[tuple[int, A | Failed]]]
     ) -> None:
         """Ask each request that was not answered yet, once. Sampling with another seed is another request."""
         new = [request for request in dict.fromkeys(asked) if request not in self.answers]
-        self.watch(len(asked) - len(new))
-        for index, answer in method(new):
-            self.answers[new[index]] = answer
-            self.watch(1)
+        show = counted(self.progress, len(new), quiet=not self.progress, stream=self._stderr)
+        with show as advance:
+            for index, answer in method(new):
+                self.answers[new[index]] = answer
+                advance(1)
 
 
 def _prompt(text: str, settings: dict[str, Any], seed: int) -> Prompt:
     """A request to generate, by the harness's settings; their defaults are those of its own models."""
-    told = normalize_gen_kwargs(settings)
+    told: dict[str, Any] = dict(normalize_gen_kwargs(settings))
     temperature = float(told.get("temperature", 0.0)) if told["do_sample"] else 0.0
     if told["do_sample"] and not settings.get("temperature"):
         temperature = 1.0
@@ -131,3 +132,6 @@ def _prompt(text: str, settings: dict[str, Any], seed: int) -> Prompt:
 
 def _logprob(answer: Likelihood | Failed) -> float:
     return answer.logprob if isinstance(answer, Likelihood) else IMPOSSIBLE
+
+
+register_model("growlm")(HarnessModel)

@@ -16,14 +16,14 @@ def counted(
     name: str, total: int, *, unit: str = "requests", quiet: bool = False, stream: TextIO | None = None
 ) -> Iterator[Callable[[int], None]]:
     """A task of `total` requests; call what it yields with how many were done since the last call."""
-    stream = stream or sys.stderr
+    place = stream or sys.stderr
     if quiet:
         yield lambda _: None
-    elif stream.isatty():
-        with _bar(name, total, unit, stream) as advance:
+    elif place.isatty():
+        with _bar(name, total, unit, place) as advance:
             yield advance
     else:
-        yield _Lines(name, total, unit, stream).advance
+        yield _Lines(name, total, unit, place).advance
 
 
 @contextmanager

@@ -1,0 +1,227 @@
+"""Knowledge benchmarks of a model: what is there, asked, scored, and kept in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from growlm import __version__
+from growlm.checkpoint.disk import write_atomic
+from growlm.errors import DataError, RecipeError
+from growlm.evaluate.harness import HarnessModel
+from growlm.evaluate.knowledge.ask import ask, hub_tasks, tasks_of
+from growlm.evaluate.knowledge.averages import AVERAGE, average, scores_of
+from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, Benchmark, chosen
+from growlm.evaluate.knowledge.package import load_package
+from growlm.evaluate.knowledge.scores import Item, items
+from growlm.evaluate.knowledge.sources import Loaded, load, wanted
+from growlm.evaluate.result import RESULTS, Evaluated, Result, Score, load_result, save_result
+from growlm.inference.journal import ANSWERS, Journal
+from growlm.inference.requests import Model
+
+ITEMS = "items.jsonl"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A benchmark that will be asked."""
+
+    benchmark: Benchmark
+    loaded: Loaded | None
+    """None: the harness loads it from the hub."""
+    shots: int
+    limit: int | None
+    """Documents of each of the harness's tasks, the first ones; None is all."""
+    notes: list[str] = field(default_factory=list)
+
+    def settings(self) -> dict[str, Any]:
+        """What its scores depend on."""
+        names = self.loaded.files if self.loaded else ["the hub"]
+        return {"shots": self.shots, "limit": self.limit, "data": [Path(name).name for name in names]}
+
+
+def plan(
+    names: Sequence[str],
+    data_dir: Path | None,
+    *,
+    hub: bool = False,
+    shots: int | None = None,
+    limit: int | None = None,
+    say: Say = lambda _: None,
+) -> list[Planned]:
+    """The benchmarks and suites that are named, or all that there are data for.
+
+    Data are those below `data_dir`, or else an installed package's; with `hub` the hub's alone. Of what is
+    missing or differs from the official set, `say` is told.
+
+    Raises RecipeError: no such benchmark; DataError: a named one has no data, there are none, a bad row.
+    """
+    if limit is not None and limit < 1:
+        raise RecipeError("A task needs an item", where=f"--limit {limit}", fix="--limit 100")
+    found = []
+    for benchmark in chosen(names):
+        loaded = None if hub else _load(benchmark, data_dir)
+        if loaded is None and not hub:
+            if benchmark.name in names:
+                raise _missing(benchmark, data_dir)
+            say(f"{benchmark.name} is left out: no file like {wanted(benchmark)}")
+            continue
+        planned = _planned(benchmark, loaded, shots, limit)
+        for note in planned.notes:
+            say(f"{benchmark.name}: {note}")
+        found.append(planned)
+    if not found:
+        raise DataError(
+            "There are no benchmarks here",
+            where=f"--data-dir {data_dir or ''}",
+            fix="name a folder with the files that docs/evaluation.md lists, or --hub",
+        )
+    return found
+
+
+def measure(model: Model, tasks: Sequence[str], data_dir: Path | None, items: int) -> list[Score]:
+    """Scores without files or progress, of about `items` documents of each benchmark.
+
+    The same documents every time, spread over a benchmark's subjects, at least one of each. Global random
+    states are left alone. Raises as `plan`.
+    """
+    scores: list[Score] = []
+    for planned in plan(tasks, data_dir):
+        subjects = max(1, len(planned.benchmark.subjects))
+        small = _planned(planned.benchmark, planned.loaded, None, max(1, items // subjects))
+        scores += _asked(HarnessModel(model), small)[0]
+    return scores
+
+
+def run(
+    model: Model,
+    facts: Mapping[str, Any],
+    planned: Sequence[Planned],
+    folder: Path,
+    *,
+    say: Say = lambda _: None,
+    quiet: bool = False,
+) -> Result:
+    """Ask a model what is planned and keep it in a folder: results.json, items.jsonl, answers.jsonl.
+
+    Each benchmark is written when it is done. Run again after an interruption it asks only what has no answer
+    yet. What the folder holds of other benchmarks of the same model stays.
+
+    Args:
+        facts: of `inference.facts`: the fields of `Evaluated` but `identity`.
+        planned: of `plan`.
+
+    Raises DiskError.
+    """
+    journal = Journal(folder / ANSWERS, model)
+    result = _known(folder, model.identity)
+    scores, settings = (result.scores, dict(result.settings["tasks"])) if result else ([], {})
+    try:
+        for each in planned:
+            new, lines = _asked(HarnessModel(journal), each, quiet=quiet)
+            scores = _merged(scores, each.benchmark, new)
+            settings[each.benchmark.name] = each.settings()
+            _write_items(folder / ITEMS, each.benchmark, lines, keep=result is not None)
+            result = Result(
+                kind="knowledge",
+                model=Evaluated(**facts, identity=model.identity),
+                scores=scores,
+                settings={"tasks": settings},
+                growlm=__version__,
+                when=datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            save_result(folder, result)
+            say(_told(new[0]))
+    finally:
+        journal.close()
+    assert result is not None, "plan gives at least one"
+    return result
+
+
+def _load(benchmark: Benchmark, data_dir: Path | None) -> Loaded | None:
+    found = load(benchmark, data_dir) if data_dir is not None else None
+    return found or load_package(benchmark)
+
+
+def _planned(benchmark: Benchmark, loaded: Loaded | None, shots: int | None, limit: int | None) -> Planned:
+    """With the shots that are asked for or usual, as far as there are examples."""
+    notes = list(loaded.notes) if loaded else []
+    wanted_shots = benchmark.shots if shots is None else shots
+    if wanted_shots and loaded and loaded.examples is None:
+        notes.append(
+            f"no examples (no {' or '.join(benchmark.examples)} split), so 0 shots, not {wanted_shots}"
+        )
+        wanted_shots = 0
+    elif wanted_shots and loaded and loaded.examples != benchmark.examples[0]:
+        notes.append(f"examples from the {loaded.examples} split, not {benchmark.examples[0]}")
+    if limit is not None:
+        notes.append(f"the first {limit:,} documents" + (" of each subject" if benchmark.subjects else ""))
+    return Planned(benchmark, loaded, wanted_shots, limit, notes)
+
+
+def _asked(lm: HarnessModel, planned: Planned, *, quiet: bool = True) -> tuple[list[Score], list[Item]]:
+    benchmark = planned.benchmark
+    if planned.loaded:
+        tasks = tasks_of(planned.loaded, planned.shots)
+    else:
+        tasks = hub_tasks(benchmark, planned.shots)
+    lm.progress = "" if quiet else benchmark.name
+    samples = ask(lm, tasks, planned.limit)
+    found = {task: items(task, logged, lm) for task, logged in samples.items()}
+    scores = scores_of(benchmark, found, planned.shots, planned.notes)
+    return scores, [item for each in found.values() for item in each]
+
+
+def _missing(benchmark: Benchmark, data_dir: Path | None) -> DataError:
+    return DataError(
+        f"There are no data for {benchmark.name}",
+        where=f"--data-dir {data_dir}" if data_dir else "--task",
+        why=f"no file there is called like {wanted(benchmark)}" if data_dir else "no folder is named",
+        fix="docs/evaluation.md lists the files; or --hub",
+    )
+
+
+def _known(folder: Path, identity: str) -> Result | None:
+    """What is in the folder already, if it is of this model."""
+    if not (folder / RESULTS).exists():
+        return None
+    known = load_result(folder / RESULTS)
+    return known if known.model.identity == identity and "tasks" in known.settings else None
+
+
+def _merged(known: Sequence[Score], benchmark: Benchmark, new: Sequence[Score]) -> list[Score]:
+    """New scores with those of other benchmarks, in the benchmarks' order, behind the average."""
+    mine = set(benchmark.tasks.values()) | {benchmark.name}
+    kept = [score for score in known if _owner(score) not in mine and score.task != AVERAGE]
+    order = [name for each in BENCHMARKS.values() for name in (*each.tasks.values(), each.name)]
+    merged = sorted([*kept, *new], key=lambda score: order.index(_owner(score)))
+    total = average(merged)
+    return merged if total is None else [total, *merged]
+
+
+def _owner(score: Score) -> str:
+    """The task of a score, or the exam of a subject or category."""
+    exams = (name for name, each in BENCHMARKS.items() if each.subjects)
+    return next((name for name in exams if score.task.startswith((f"{name}_", f"{name}/"))), score.task)
+
+
+def _write_items(path: Path, benchmark: Benchmark, found: Sequence[Item], *, keep: bool) -> None:
+    mine = set(benchmark.harness_tasks())
+    kept = list(_others(path, mine)) if keep and path.exists() else []
+    new = [json.dumps(item.line(), ensure_ascii=False) for item in found]
+    write_atomic(path, "".join(f"{line}\n" for line in [*kept, *new]).encode())
+
+
+def _others(path: Path, mine: set[str]) -> Iterator[str]:
+    lines = path.read_text("utf-8").split("\n")
+    return (line for line in lines if line and json.loads(line)["task"] not in mine)
+
+
+def _told(score: Score) -> str:
+    interval = f"[{score.low:.2%}, {score.high:.2%}]"
+    return f"{score.task}: {score.metric} {score.value:.2%} {interval}, {score.items:,} items"
