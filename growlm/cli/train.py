@@ -53,9 +53,11 @@ def train(
     from growlm.train.malloc import use_tuned_malloc
 
     use_tuned_malloc()
+    from growlm.evaluate.training import prepare_tasks
     from growlm.train.supervisor import run as train_run
 
-    outcome = train_run(loaded, run or Path("runs") / loaded.name, accept_changes=accept_changes)
+    folder = run or Path("runs") / loaded.name
+    outcome = train_run(loaded, folder, accept_changes=accept_changes, prepare_tasks=prepare_tasks)
     if outcome.rank != 0:
         return
     if as_json:

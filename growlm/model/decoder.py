@@ -18,7 +18,7 @@ from growlm.errors import RecipeError
 from growlm.model.attention import attention, seen_attention, within_documents
 from growlm.model.gelu import linear_gelu
 from growlm.model.init import init_rows
-from growlm.model.loss import Learning
+from growlm.model.loss import CHUNK_ELEMENTS, Learning
 from growlm.model.masks import Masks, Ramp
 from growlm.model.parameters import Parameter, axis_sizes, family_of, parameter_table
 from growlm.model.positions import apply_rotary
@@ -363,6 +363,19 @@ class Decoder(nn.Module):
     def agree(self, token: int) -> int:
         """The token that is sampled: one process draws for itself."""
         return token
+
+    def head_scores(self, hidden: Tensor, targets: Tensor, wanted: Tensor, vocab: int) -> Tensor:
+        """Loss of each target (B, T) that is `wanted` (n of them), and the likeliest id below `vocab` in its
+        place: (n, 2), fp64, given what `forward` makes of the tokens. Others cost nothing."""
+        bias = None if self.masks is None else self.masks.logit_bias
+        flat, y = self.split.enter(hidden)[wanted], targets[wanted]  # n D, n
+        rows = max(1, CHUNK_ELEMENTS // self.config.vocab_size)
+        found = []
+        for some, its in zip(flat.split(rows), y.split(rows), strict=True):
+            logits = self.split.logits(some, self.head, self.config.logit_mult, bias)  # rows V
+            losses = F.cross_entropy(logits, its, reduction="none")
+            found.append(torch.stack((losses.double(), logits[:, :vocab].argmax(1).double()), 1))
+        return torch.cat(found)
 
     def head_logits(self, hidden: Tensor, start: int = 0) -> Tensor:
         """Logits of positions `start` on, (B, T - start, V), of what `forward` makes of tokens (B, T)."""

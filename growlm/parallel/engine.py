@@ -153,19 +153,22 @@ class Engine:
     def token_losses(self, tokens: Tensor, targets: Tensor, rows: int) -> Tensor:
         """Loss of each target (N, T), fp64, the same on all ranks; computed `rows` sequences at a time,
         spread over data-parallel ranks."""
-        batches = list(zip(tokens.split(rows), targets.split(rows), strict=True))
-        dp, rank = self.layout.dp, self.mesh.dp_rank
-        found = torch.zeros(targets.shape, dtype=torch.float64, device=self.device)
-        for start in range(0, len(batches), dp):  # ranks without a batch of their own repeat the first
-            mine = start + rank
-            x, y = batches[mine] if mine < len(batches) else batches[0]
-            losses = self._forward(x, lambda part, hidden, y=y: part.head_loss(hidden, y)[1])
-            if mine < len(batches):
-                found[mine * rows : mine * rows + len(x)] = losses.view(x.shape)
-        self._release()
-        if dp > 1:
-            dist.all_reduce(found)
-            found /= self.layout.tp * self.layout.pp
+        losses = lambda part, hidden, mine: part.head_loss(hidden, targets[mine])[1]  # noqa: E731
+        return self._over_ranks(tokens, rows, losses)[..., 0]
+
+    @torch.no_grad()
+    def token_scores(self, tokens: Tensor, targets: Tensor, wanted: Tensor, rows: int, vocab: int) -> Tensor:
+        """Loss of each target (N, T) that is `wanted`, and the likeliest id below `vocab` in its place: fp64
+        (N, T, 2), 0 where it is not wanted, the same on all ranks. Computed as `token_losses`."""
+
+        def scores(part: Decoder, hidden: Tensor, mine: slice) -> Tensor:
+            found = torch.zeros((*wanted[mine].shape, 2), dtype=torch.float64, device=self.device)
+            found[wanted[mine]] = part.head_scores(hidden, targets[mine], wanted[mine], vocab)
+            return found
+
+        found = self._over_ranks(tokens, rows, scores)
+        if self.layout.world > 1:  # of unlike machines two may differ in a bit
+            dist.broadcast(found, 0)
         return found
 
     def validate(self, tokens: Tensor, targets: Tensor, rows: int) -> float:
@@ -218,6 +221,29 @@ class Engine:
     @property
     def _sharded(self) -> bool:
         return self.layout.dp > 1 and not self.deterministic
+
+    def _over_ranks(
+        self, tokens: Tensor, rows: int, finish: Callable[[Decoder, Tensor, slice], Tensor]
+    ) -> Tensor:
+        """What `finish` makes of some rows of tokens (N, T): fp64 (N, T, numbers for each token), the same on
+        all ranks; computed `rows` sequences at a time, spread over data-parallel ranks."""
+        places = [slice(start, min(start + rows, len(tokens))) for start in range(0, len(tokens), rows)]
+        dp, rank = self.layout.dp, self.mesh.dp_rank
+        found: Tensor | None = None
+        for start in range(0, len(places), dp):  # ranks without rows of their own repeat the first
+            mine = places[start + rank] if start + rank < len(places) else places[0]
+            x = tokens[mine]
+            told = self._forward(x, lambda part, hidden, mine=mine: finish(part, hidden, mine))
+            told = told.double().view(*x.shape, -1)
+            found = told.new_zeros(*tokens.shape, told.shape[-1]) if found is None else found
+            if start + rank < len(places):
+                found[mine] = told
+        assert found is not None
+        self._release()
+        if dp > 1:
+            dist.all_reduce(found)
+            found /= self.layout.tp * self.layout.pp
+        return found
 
     def _forward(self, tokens: Tensor, finish: Callable[[Decoder, Tensor], Tensor]) -> Tensor:
         with as_written(self.layout):

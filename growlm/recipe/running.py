@@ -40,6 +40,18 @@ class EvalTable(Table):
         default_factory=list, description="Fixed prompts to continue at every validation."
     )
     sample_tokens: int = Field(48, ge=0, description="Tokens sampled for each prompt.")
+    tasks: list[str] = Field(
+        default_factory=list,
+        description="Tasks to measure: of the IQ suite (`counting`, `rules`, ...) or knowledge benchmarks "
+        "(`hellaswag`, ...), docs/evaluation.md.",
+    )
+    tasks_every_tokens: int | None = Field(
+        None, gt=0, description="Measure them each time this many tokens pass; always at a stage's end."
+    )
+    task_items: int = Field(100, gt=0, description="Items of each task, always the same ones.")
+    task_data: str | None = Field(
+        None, description="Folder with the data of knowledge benchmarks and symbolic mapping."
+    )
 
 
 class CheckpointTable(Table):

@@ -27,6 +27,7 @@ from growlm.plan.flops import flops_per_token
 from growlm.testing.faults import fault_point
 from growlm.train.evaluate import evaluate
 from growlm.train.guard import decide
+from growlm.train.measure import measure_tasks, tasks_are_due
 from growlm.train.saver import Saved
 from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import Session
@@ -83,6 +84,9 @@ def _train_steps(session: Session, state: TrainState) -> None:
             elif not session.lags:
                 tally.settle()
             p.train_seconds += time.perf_counter() - started
+            if tasks_are_due(session, state):
+                tally.settle()
+                measure_tasks(session, state)
             turn = _agree(session, state, tally)
             with session.watchdog.phase("save", p.step):
                 if last or turn.stop:

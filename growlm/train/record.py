@@ -21,7 +21,7 @@ from growlm.errors import DiskError, RecipeError
 RECORD_NAME = "metrics.jsonl"
 
 # Kinds that a run repeats when it resumes from before them; the rest (start, event, end...) is history.
-_REPEATED = frozenset({"step", "valid", "sample", "forecast", "save", "growth", "stage"})
+_REPEATED = frozenset({"step", "valid", "tasks", "sample", "forecast", "save", "growth", "stage"})
 _WITH_STEP = _REPEATED | {"resume"}
 _LINES_PER_PARSE = 2048
 

@@ -30,6 +30,7 @@ from growlm.train.record import Recorder
 from growlm.train.saver import Saver
 from growlm.train.signals import StopRequest
 from growlm.train.state import DTYPES, layout_of
+from growlm.train.tasks import Tasks
 
 Data = tuple[TokenDataset, Mixture, Tokenizer]
 Replay = dict[int, tuple[float | None, float | None]]
@@ -53,6 +54,8 @@ class Session:
     console: Console
     stop: StopRequest
     peak_tflops: float
+    tasks: Tasks | None = None
+    """What the recipe wants measured beside the loss."""
     init_hash: str | None = None
     """Of what the first stage started from."""
     replay: Replay = field(default_factory=dict)

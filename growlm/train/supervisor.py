@@ -35,6 +35,7 @@ from growlm.train.session import Data, Session, open_data, peak_tflops
 from growlm.train.signals import StopRequest
 from growlm.train.start import start
 from growlm.train.state import Progress, TrainState, layout_of
+from growlm.train.tasks import PrepareTasks
 from growlm.train.validate import held_out
 from growlm.train.verify import latest_valid
 
@@ -51,8 +52,12 @@ class Outcome:
     rank: int
 
 
-def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcome:
+def run(
+    recipe: Recipe, folder: Path, *, accept_changes: bool = False, prepare_tasks: PrepareTasks | None = None
+) -> Outcome:
     """Train `recipe` in `folder` to its end, from wherever the folder stands, with the ranks there are.
+
+    `prepare_tasks` knows the tasks of `eval.tasks`; without it, as in a search, they are not measured.
 
     Raises RecipeError or DataError before anything is touched; Preempted when it was stopped and saved;
     LockError if another process owns the folder; DriftError if recipe, data or tokenizer changed in a way
@@ -67,6 +72,7 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
             with world.together():
                 _refuse_checkpoints(folder)
                 data = open_data(recipe)
+                tasks = prepare_tasks(recipe) if prepare_tasks and recipe.eval.tasks else None
                 layouts = [layout_of(recipe, index, world) for index in range(len(recipe.stages))]
                 begun = bool(CheckpointStore(folder / "checkpoints", recipe.checkpoint.keep).checkpoints())
             begun = any(world.exchange(begun))
@@ -76,6 +82,7 @@ def run(recipe: Recipe, folder: Path, *, accept_changes: bool = False) -> Outcom
                 if world.main:
                     stack.enter_context(RunLock(folder))
             session = stack.enter_context(_session(recipe, folder, world, data, watchdog))
+            session.tasks = tasks
             _report_frozen(session)
             state = start(session, initial, accept_changes)
         return _train(session, state)
