@@ -12,7 +12,7 @@ test: $(VENV)/.ready
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/basedpyright --level error
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 slow: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m slow

@@ -19,3 +19,10 @@ def ranks() -> Iterator[Ranks]:
     heavy = ("torch.distributed.fsdp", "torch.distributed.pipelining", "growlm.parallel.world")
     with Ranks(4, preload=heavy) as ranks:
         yield ranks
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share fixtures, and those of all files that want ranks share these: one process each."""
+    for item in items:
+        wants_ranks = "ranks" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ranks" if wants_ranks else str(item.path)))
