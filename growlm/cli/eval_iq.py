@@ -72,9 +72,8 @@ def iq(
     from growlm.evaluate.models import models_of
     from growlm.inference.source import open_model
 
-    named = models_of(models or [], every_stage=every_stage)
     planned = plan(task or [], setup, _say)
-    for facts in named:
+    for facts in models_of(models or [], every_stage=every_stage):
         _say(f"{facts['name']}: {sum(len(each.items) for each in planned):,} items of {len(planned)} tasks")
         model = open_model(
             facts["source"],
@@ -92,7 +91,7 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _export(folder: Path, form: str, tasks: list[str], setup: Setup) -> None:
+def _export(folder: Path, form: Literal["harness", "jsonl"], tasks: list[str], setup: Setup) -> None:
     from growlm.evaluate.iq.export import write_export
     from growlm.evaluate.iq.suite import plan
 

@@ -14,7 +14,7 @@ from growlm.errors import DataError, RecipeError
 from growlm.evaluate.iq.asking import Outcome, Planned, ask
 from growlm.evaluate.iq.scoring import scores_of
 from growlm.evaluate.iq.symbolic import Symbolic
-from growlm.evaluate.iq.task import VERSION, Setup, Task, check_dials
+from growlm.evaluate.iq.task import VERSION, Language, Setup, Task, check_dials
 from growlm.evaluate.iq.tasks import GROUPS, TASKS
 from growlm.evaluate.result import RESULTS, Evaluated, Result, Score, load_result, save_result
 from growlm.inference.journal import ANSWERS, Journal
@@ -65,15 +65,15 @@ def measure(
     items: int | None = None,
     seed: int = 0,
     dials: Mapping[str, int] | None = None,
-    language: str = "en",
+    language: Language = "en",
     data_dir: Path | None = None,
     quiet: bool = True,
 ) -> list[Score]:
     """Scores of a model, without files: tasks or groups by name, `items` of each (None: as published).
 
-    Raises RecipeError for an unknown name, dial or language, DataError for data that are missing or damaged.
+    Raises RecipeError for an unknown name or dial, DataError for data that are missing or damaged.
     """
-    setup = Setup(seed, "zh" if language == "zh" else "en", items, dict(dials or {}), data_dir)
+    setup = Setup(seed, language, items, dict(dials or {}), data_dir)
     planned = plan(names, setup)
     return scores_of(planned, ask(model, planned, quiet=quiet), setup)
 
@@ -159,9 +159,9 @@ def _merged(known: list[Score], planned: Sequence[Planned], new: list[Score]) ->
         own = score.task.removesuffix("_zh") in TASKS
         return score.task.partition(" ")[0] in labels or (not own and score.group in groups)
 
-    order = list(TASKS)
+    order: list[str] = []
     for average, group in GROUPS.items():
-        order.insert(next(i for i, name in enumerate(order) if TASKS[name].group == group), average)
+        order += [average, *(task.name for task in TASKS.values() if task.group == group)]
     places = {name: place for place, name in enumerate(order)}
     merged = [*(score for score in known if not stale(score)), *new]
     return sorted(merged, key=lambda score: places.get(score.task.removesuffix("_zh"), len(places)))

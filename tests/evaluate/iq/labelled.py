@@ -20,6 +20,7 @@ SETS: dict[str, tuple[str, tuple[Any, ...]]] = {
 
 def write_sets(folder: Path, rows: int = 60) -> Path:
     """All eight, with a train split of every second one."""
+    folder.mkdir(exist_ok=True)
     for place, (name, (split, labels)) in enumerate(SETS.items()):
         write_rows(folder / f"{name}-{split}.jsonl", name, labels, rows)
         if place % 2:

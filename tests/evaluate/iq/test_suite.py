@@ -1,0 +1,158 @@
+"""The suite put to models that need no weights: scores, files, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from growlm.cli.main import app
+from growlm.errors import DataError, GrowLMError, RecipeError
+from growlm.evaluate.iq.suite import ITEMS, measure, plan, run
+from growlm.evaluate.iq.task import Language, Setup
+from growlm.evaluate.published import published
+from growlm.evaluate.result import RESULTS, Score, load_result
+from growlm.inference.requests import Completion, Failed, Prompt
+from tests.evaluate.iq.labelled import write_sets
+from tests.evaluate.iq.solvers import Solver, guesser, oracle, solve
+
+FACTS: dict[str, Any] = {"name": "m", "source": "m"}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+def by_name(scores: Sequence[Score]) -> dict[tuple[str, str], Score]:
+    return {(score.task, score.metric): score for score in scores}
+
+
+def test_who_solves_all_has_all_and_an_interval(sets: Path) -> None:
+    scores = measure(oracle(), items=24, data_dir=sets)
+    assert {score.value for score in scores} == {1.0}
+    assert {score.high for score in scores} == {1.0}
+    assert all(score.low < 1 for score in scores)
+    found = by_name(scores)
+    assert len(found) == 17 + 8 + 5 + 2 + 12
+    assert found["rules", "exact_match"].published == published("rules")
+    assert found["superglue_iq_rte", "likelihood"].published == {}
+    assert found["superglue_iq_rte", "likelihood"].chance == 0.5
+    assert found["superglue_iq_rte", "exact_match"].chance is None
+    assert found["counting", "exact_match"].chance is None
+
+
+def test_who_guesses_stays_at_chance(sets: Path) -> None:
+    languages: list[Language] = ["en", "zh"]
+    for language in languages:
+        scores = measure(guesser(), seed=7, items=60, language=language, data_dir=sets)
+        for score in scores:
+            expected = score.chance if score.chance is not None else 0.5 if "_iq" in score.task else 0
+            if score.task == "clue_iq_ocnli" or score.group == "iq/rules":
+                expected = score.chance or (1 / 3 if score.task == "clue_iq_ocnli" else 0)
+            if score.task not in ("clue_iq", "rules", "patterns"):
+                assert abs(score.value - expected) <= 4 * sqrt(expected * (1 - expected) / score.items), score
+            assert 0 <= score.low <= score.value <= score.high <= 1
+            assert score.low < score.high
+
+
+def test_an_average_is_of_its_tasks_and_buckets_make_up_their_task() -> None:
+    half = Solver(lambda prompt: solve(prompt) if len(prompt) % 2 else "", "half")
+    found = measure(half, ["interference"], items=48)
+    tasks = by_name(found)
+    mine = [tasks[name, "exact_match"].value for name in ("key_retrieval", "single_fact", "two_facts")]
+    assert tasks["interference", "exact_match"].value == pytest.approx(sum(mine) / 3)
+    buckets = [score for score in found if score.group == "iq/keys"]
+    assert sum(score.value * score.items for score in buckets) == pytest.approx(48 * mine[0])
+    assert {score.items for score in buckets} == {4}
+    assert tasks["key_retrieval", "exact_match"].chance == pytest.approx((1 / 2 + 1 / 4 + 1 / 8 + 1 / 16) / 4)
+
+
+class Flawed(Solver):
+    """Fails one item, cuts one, and dies after so many answers."""
+
+    def __init__(self, dies_after: int = 10**9) -> None:
+        super().__init__(solve, "flawed")
+        self.left = dies_after
+
+    def completions(self, requests: Sequence[Prompt]) -> Iterator[tuple[int, Completion | Failed]]:
+        for index, answer in super().completions(requests):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            assert isinstance(answer, Completion)
+            if index == 0:
+                yield index, Failed("no answer")
+            else:
+                yield index, Completion(answer.text, 1, "stop", cut=3 if index == 1 else 0)
+
+
+def test_failed_and_cut_items_are_counted(tmp_path: Path) -> None:
+    setup = Setup(items=10)
+    result = run(Flawed(), FACTS, plan(["counting"], setup), setup, tmp_path, quiet=True)
+    (score,) = result.scores
+    assert (score.value, score.failed, score.cut, score.items) == (0.9, 1, 1, 10)
+    lines = [json.loads(line) for line in (tmp_path / ITEMS).read_text("utf-8").splitlines()]
+    assert [line["index"] for line in lines] == list(range(10))
+    assert (lines[0]["failed"], lines[0]["right"], lines[1]["cut"]) == ("no answer", False, 3)
+    assert load_result(tmp_path / RESULTS) == result
+
+
+def test_an_interrupted_suite_goes_on(tmp_path: Path) -> None:
+    setup = Setup(items=10)
+    planned = plan(["patterns"], setup)
+    with pytest.raises(KeyboardInterrupt):
+        run(Flawed(dies_after=12), FACTS, planned, setup, tmp_path, quiet=True)
+    again = Flawed()
+    run(again, FACTS, planned, setup, tmp_path, quiet=True)
+    assert len(again.asked) == 30 - 12
+    last = Flawed()
+    run(last, FACTS, planned, setup, tmp_path, quiet=True)
+    assert len(last.asked) == 1  # the one that failed is asked again
+
+
+def test_other_tasks_of_the_same_model_stay(tmp_path: Path) -> None:
+    def names(tasks: list[str], setup: Setup, model: Solver) -> list[str]:
+        result = run(model, FACTS, plan(tasks, setup), setup, tmp_path, quiet=True)
+        asked = {json.loads(line)["task"] for line in (tmp_path / ITEMS).read_text("utf-8").splitlines()}
+        assert asked == set(result.settings["tasks"])
+        return [score.task for score in result.scores]
+
+    few = Setup(items=2, dials={"keys": 2, "filler": 1})
+    assert names(["rules"], Setup(items=2), oracle())[0] == "rules"
+    assert names(["head_tail"], Setup(items=2), oracle())[-1] == "head_tail"
+    assert names(["counting"], Setup(items=2), oracle())[:2] == ["counting", "replace_lowercase"]
+    assert "counting_zh" in names(["rules"], Setup(items=2, language="zh"), oracle())
+    assert names(["key_retrieval"], few, guesser()) == ["key_retrieval"]
+
+
+def test_what_is_missing_or_unknown_is_said(sets: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    planned = plan([], Setup(items=1), said.append)
+    assert len(planned) == 9
+    assert len(said) == 8
+    assert "superglue_iq_boolq is left out: it is made from boolq-val" in said[0]
+    assert len(plan([], Setup(items=1, language="zh", data_dir=sets))) == 9 + 4
+    with pytest.raises(DataError, match="clue_iq_csl is made from files that are not there"):
+        plan(["clue_iq_csl"], Setup(data_dir=tmp_path))
+    with pytest.raises(RecipeError, match="did you mean --task replace_word"):
+        plan(["replace_words"], Setup())
+    with pytest.raises(RecipeError, match="did you mean --dial length=3"):
+        plan(["rules"], Setup(dials={"lenght": 3}))
+    with pytest.raises(GrowLMError, match="needs an item"):
+        plan(["rules"], Setup(items=0))
+
+
+def test_the_command_line_says_what_is_wrong() -> None:
+    for flags, what in (
+        (["--task", "countin", "x"], "no task 'countin'"),
+        (["--dial", "length", "x"], "no NAME=NUMBER"),
+        (["--task", "rules", "--items", "1"], "No model is named"),
+    ):
+        done = CliRunner().invoke(app, ["eval", "iq", *flags])
+        assert what in str(done.exception)
