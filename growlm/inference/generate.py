@@ -213,6 +213,7 @@ class Writer:
         if new.shape[1] > 1:
             seen = torch.arange(len(ids), device=self.model.device) <= at[:, None, :, None]
         reading = Reading(at, self.context, seen, self._cache, len(ids))
+        self._ids = self._ids[:old]  # also where Ctrl-C leaves what is new half written
         hidden = self.model(new, reading=reading)
         self._ids = list(ids)
         return hidden

@@ -29,12 +29,14 @@ class Done:
     err: str
 
 
-def growlm(*args: object, fault: str = "") -> Done:
+def growlm(*args: object, fault: str = "", stdin: str = "") -> Done:
     """Run `growlm ARGS` in a forked child, which saves importing torch again."""
     with TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
+        out, err, given = Path(folder, "out"), Path(folder, "err"), Path(folder, "in")
+        given.write_text(stdin, encoding="utf-8")
 
         def command() -> None:
+            sys.stdin = given.open(encoding="utf-8")
             sys.stdout, sys.stderr = out.open("w", encoding="utf-8"), err.open("w", encoding="utf-8")
             os.environ["MALLOC_TOP_PAD_"] = "131072"  # set: the command does not restart itself
             sys.argv = ["growlm", *map(str, args)]

@@ -1,8 +1,14 @@
 import json
+import os
+import pty
+import select
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from growlm.cli.main import main
 from growlm.data.prepare import prepare
 from growlm.testing.tiny import write_corpus
 from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model
@@ -60,3 +66,57 @@ def test_judge_says_how_likely_a_statement_is(trained: Path) -> None:
     assert judged["true"] == judge(model, tokenizer, "The river carries.", "It is wet.", context=16)
     assert growlm(*call).out == f"P(true) = {judged['true']:.3f}\n"
     assert growlm("sample", trained / "run", "--judge", "one").code == 2
+
+
+def talk(turns: list[str], *args: object) -> str:
+    """What a terminal shows of `growlm ARGS` where somebody types a turn whenever there is a prompt."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+        sys.stderr = sys.stdout
+        sys.argv = ["growlm", *map(str, args)]
+        code: object = 1
+        try:
+            main()
+        except SystemExit as exit_:
+            code = exit_.code
+        finally:
+            sys.stdout.flush()
+            os._exit(code if isinstance(code, int) else 0)
+    shown = b""
+    for turn in turns:
+        before = shown.count(b"> ")
+        while shown.count(b"> ") == before:
+            assert select.select([terminal], [], [], 60)[0], shown
+            shown += os.read(terminal, 4096)
+        os.write(terminal, turn.encode())
+    with suppress(OSError):  # how a terminal ends on Linux
+        while select.select([terminal], [], [], 60)[0]:
+            shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return shown.decode()
+
+
+def test_turns_on_a_terminal_and_line_by_line(trained: Path) -> None:
+    call = ("sample", trained / "run", "--tokens", 6, "--temperature", 0, "--seed", 1)
+    first = json.loads(growlm(*call, "--prompt", "河流", "--json").out)["samples"][0]["text"]
+    shown = talk(["河流\n", "/reset\n", "河流\n", "\x04"], *call)
+    visible = first.strip().rstrip("\ufffd")
+    assert "/quit" in shown
+    assert shown.count(visible) >= 2
+    assert "\ufffd" not in shown.replace(first, "")
+    done = growlm(*call, "--chat", stdin="河流\n/reset\n河流\n")
+    assert done.code == 0
+    assert done.out == f"{first.rstrip(chr(0xFFFD))}\n" * 2
+
+
+def test_a_hugging_face_folder_is_sampled_too(trained: Path, tmp_path: Path) -> None:
+    assert growlm("export", trained / "run", tmp_path / "hf", "--as", "growlm").code == 0
+    texts = [
+        json.loads(growlm("sample", source, "--prompt", "The river", "--context", 16, "--json").out)[
+            "samples"
+        ]
+        for source in (trained / "run", tmp_path / "hf")
+    ]
+    assert texts[0] == texts[1]
