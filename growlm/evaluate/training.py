@@ -1,58 +1,72 @@
-"""Tasks during training: items chosen before the first step, and a model around the engine that trains.
-
-Every rank asks the same requests in the same order and gets the same answers, whatever the layout.
-"""
+"""Tasks during training: chosen before the first step, asked of the engine that trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from growlm.convert.companions import companions_for
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import DataError, RecipeError
+from growlm.evaluate.engine_model import EngineModel
 from growlm.evaluate.iq import suite
 from growlm.evaluate.iq.asking import Planned, ask
 from growlm.evaluate.iq.scoring import WRITTEN, scores_of
 from growlm.evaluate.iq.task import Setup
 from growlm.evaluate.iq.tasks import GROUPS, TASKS
+from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, SUITES, chosen
 from growlm.evaluate.result import Score
-from growlm.inference.asking import Asking
-from growlm.inference.generate import Wanted, Written
-from growlm.inference.score import Asked, Found
-from growlm.inference.text import Stream, Text
+from growlm.inference.requests import Model
 from growlm.parallel.engine import Engine
 from growlm.recipe.keys import did_you_mean
 from growlm.recipe.schema import Recipe
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
-"""Read together by a rank, padding included."""
 
-
+@dataclass(frozen=True)
 class TrainingTasks:
-    """The tasks of a recipe with their items."""
+    """The tasks of a recipe: those of the IQ suite with their items, and the knowledge benchmarks' names."""
 
-    def __init__(self, planned: Sequence[Planned], setup: Setup) -> None:
-        self._planned, self._setup = planned, setup
+    planned: Sequence[Planned]
+    setup: Setup
+    benchmarks: Sequence[str]
+    items: int
 
     def measure(self, engine: Engine, tokenizer: Tokenizer, context: int) -> list[dict[str, Any]]:
         """The scores of the engine's model as it is now. A collective."""
         model = EngineModel(engine, tokenizer, context)
-        labels = {each.label for each in self._planned} | set(GROUPS)
-        scores = scores_of(self._planned, ask(model, self._planned, quiet=True), self._setup)
-        return [_recorded(score) for score in scores if score.task in labels]
+        return [_recorded(score) for score in (*self._iq(model), *self._knowledge(model))]
+
+    def _iq(self, model: Model) -> Iterator[Score]:
+        if not self.planned:
+            return
+        labels = {each.label for each in self.planned} | set(GROUPS)
+        scores = scores_of(self.planned, ask(model, self.planned, quiet=True), self.setup)
+        yield from (score for score in scores if score.task in labels)
+
+    def _knowledge(self, model: Model) -> Iterator[Score]:
+        """The metric that counts of each benchmark, and of exams the whole."""
+        if not self.benchmarks:
+            return
+        from growlm.evaluate.knowledge.run import measure
+
+        counted = {
+            (name, each.metrics[0])
+            for each in chosen(self.benchmarks)
+            for name in ([each.name] if each.subjects else each.tasks.values())
+        }
+        scores = measure(model, self.benchmarks, self.setup.data_dir, self.items)
+        yield from (score for score in scores if (score.task, score.metric) in counted)
 
 
 def prepare_tasks(recipe: Recipe) -> TrainingTasks:
-    """The tasks of `eval.tasks` with `eval.task_items` items each.
+    """The tasks of `eval.tasks`, of `eval.task_items` items each.
 
-    Raises RecipeError: a task that is unknown, or whose data are not in `eval.task_data`.
+    Raises RecipeError: a task is unknown, or its data are not in `eval.task_data`; DataError: the extra for
+    knowledge benchmarks is not installed.
     """
     settings = recipe.eval
-    known = [*TASKS, *GROUPS]
+    known = [*TASKS, *GROUPS, *BENCHMARKS, *SUITES]
     for name in settings.tasks:
         if name not in known:
             close = did_you_mean(name, known)
@@ -62,11 +76,15 @@ def prepare_tasks(recipe: Recipe) -> TrainingTasks:
                 why=f"known: {', '.join(known)}",
                 fix=f"write {close!r}" if close else "write one of these",
             )
-    setup = Setup(
-        items=settings.task_items, data_dir=Path(settings.task_data) if settings.task_data else None
-    )
+    iq = [name for name in settings.tasks if name in TASKS or name in GROUPS]
+    benchmarks = [name for name in settings.tasks if name not in iq]
+    data = Path(settings.task_data) if settings.task_data else None
+    setup = Setup(items=settings.task_items, data_dir=data)
+    check = _plan_of_benchmarks() if benchmarks else None
     try:
-        return TrainingTasks(suite.plan(settings.tasks, setup), setup)
+        planned = suite.plan(iq, setup) if iq else []
+        if check:
+            check(benchmarks, data)
     except DataError as error:
         raise RecipeError(
             "the data of a task are missing or damaged",
@@ -74,69 +92,14 @@ def prepare_tasks(recipe: Recipe) -> TrainingTasks:
             why=str(error),
             fix="name their folder: eval.task_data, or leave the task out",
         ) from error
+    return TrainingTasks(planned, setup, benchmarks, settings.task_items)
 
 
-class EngineModel(Asking):
-    """A model under training; a `Model` whose every call is a collective. It writes greedily only."""
+def _plan_of_benchmarks() -> Callable[..., Any]:
+    """Raises DataError with the line that installs what it needs."""
+    from growlm.evaluate.knowledge.run import plan
 
-    rows = 64
-
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, context: int) -> None:
-        super().__init__(Text(companions_for(tokenizer, context)), context=context, identity="in training")
-        self._engine = engine
-
-    def score(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Found]]:
-        """How likely ids are."""
-        for part in self._batches([len(one.ids) - 1 for one in asked]):
-            some = [asked[i] for i in part]
-            told = self._told(
-                [one.ids[:-1] for one in some], [one.ids[1:] for one in some], [one.scored for one in some]
-            )
-            for i, one, (losses, likeliest) in zip(part, some, told, strict=True):
-                yield i, Found(-sum(losses), likeliest == one.ids[-one.scored :])
-
-    def write(self, batch: Sequence[Wanted]) -> list[Written]:
-        """Go on with texts, each time reading them anew: there is no cache over a divided model."""
-        rows = [Written(wanted, Stream(self.text)) for wanted in batch]
-        alive = list(rows)
-        while alive:
-            texts = [row.wanted.ids + row.ids for row in alive]
-            for part in self._batches([len(ids) for ids in texts]):
-                some = [texts[i] for i in part]
-                for i, (_, likeliest) in zip(part, self._told(some, some, [1] * len(some)), strict=True):
-                    alive[i].take(likeliest[0], self.text.ends)
-            alive = [row for row in alive if row.finish is None]
-        return rows
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices of texts to be read together, about as long as one another, the longest first."""
-        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        while order:
-            count = self._rows(lengths[order[0]]) * self._engine.layout.dp
-            yield order[:count]
-            order = order[count:]
-
-    def _rows(self, length: int) -> int:
-        """Texts of a length that a rank reads together."""
-        return max(1, BATCH_TOKENS[self._engine.device.type] // length)
-
-    def _told(
-        self, inputs: Sequence[list[int]], targets: Sequence[list[int]], scored: Sequence[int]
-    ) -> Iterator[tuple[list[float], list[int]]]:
-        """Of each text the losses of its last `scored` targets, and the likeliest ids in their places."""
-        longest = max(map(len, inputs))
-        length = longest + -longest % self._engine.layout.tp  # sequence parallelism divides it
-        x, y = (torch.tensor([ids + [0] * (length - len(ids)) for ids in some]) for some in (inputs, targets))
-        ends = torch.tensor([len(ids) for ids in inputs])[:, None]
-        at = torch.arange(length)[None]
-        wanted = (at < ends) & (at >= ends - torch.tensor(scored)[:, None])
-        place = self._engine.device
-        found = self._engine.token_scores(
-            x.to(place), y.to(place), wanted.to(place), self._rows(longest), self.text.vocab_size
-        ).cpu()
-        for row, mine in zip(found, wanted, strict=True):
-            losses, likeliest = row[mine].unbind(1)
-            yield losses.tolist(), [int(i) for i in likeliest]
+    return plan
 
 
 def _recorded(score: Score) -> dict[str, Any]:

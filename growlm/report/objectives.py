@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from growlm.report.series import Curve, Record, number, numbers_of, or_none, smooth, thin
+from growlm.report.series import Curve, Record, column, number, numbers_of, or_none, smooth, thin
 
 
 def objectives_of(steps: Sequence[Record]) -> dict[str, dict[str, Any]]:
@@ -37,6 +37,27 @@ def by_source(valid: Sequence[Record], field: str) -> dict[str, Curve]:
         source: thin(at, np.array([number(numbers.get(source)) for numbers in told], dtype=np.float64))
         for source in sources
     }
+
+
+def tasks_of(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """The tasks that were measured on the way: curves of the score and of its 95 % interval, and what
+    guessing scores; `items` and `cut`, prompts that were too long, are those of the last time."""
+    at = np.array([r["step"] for r in records], dtype=np.float64)
+    told = [_scores(r) for r in records]
+    found = {}
+    for name in dict.fromkeys(name for scores in told for name in scores):
+        mine = [scores.get(name, {}) for scores in told]
+        last = next(score for score in reversed(mine) if score)
+        curves = {key: thin(at, column(mine, key)) for key in ("value", "low", "high")}
+        found[name] = curves | {key: or_none(last.get(key)) for key in ("chance", "items", "cut")}
+    return found
+
+
+def _scores(record: Record) -> dict[str, dict[str, Any]]:
+    scores = record.get("scores")
+    if not isinstance(scores, list):
+        return {}
+    return {str(score.get("task")): score for score in scores if isinstance(score, dict)}
 
 
 def _told(step: Record) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from growlm.report.summary import summary
 
 REPORT_NAME = "report.html"
 SHARED = ("format.js", "dom.js", "scale.js", "chart.js", "parts.js")
-_RUN = (*SHARED, "shape.js", "data.js", "objectives.js", "report.js", "start.js")
+_RUN = (*SHARED, "shape.js", "data.js", "objectives.js", "tasks.js", "report.js", "start.js")
 
 
 def render(run: Path) -> str:

@@ -14,7 +14,7 @@ from growlm.data.card import read_card
 from growlm.errors import RecipeError
 from growlm.recipe.schema import Recipe
 from growlm.report.history import events_of
-from growlm.report.objectives import by_source, objectives_of
+from growlm.report.objectives import by_source, objectives_of, tasks_of
 from growlm.report.outlook import outlook
 from growlm.report.series import (
     Record,
@@ -90,6 +90,7 @@ class Summarizer:
             "valid": by_source(by_kind.get("valid", []), "losses"),
             "objectives": objectives_of(steps),
             "accuracy": by_source(by_kind.get("valid", []), "accuracy"),
+            "tasks": tasks_of(by_kind.get("tasks", [])),
             "epochs": numbers_of(_last(records, "valid") or {}, "epochs"),
             "data": read_card(self.run / DATA_CARD),
             "samples": _samples(by_kind.get("sample", [])),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from growlm.data.tokenizer import Tokenizer
-from growlm.evaluate.training import EngineModel
+from growlm.evaluate.engine_model import EngineModel
 from growlm.inference.requests import Choice, Completion, Likelihood, Model, Prompt
 from growlm.parallel.world import join
 from growlm.plan.layout import Layout

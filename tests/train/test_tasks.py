@@ -11,8 +11,9 @@ import pytest
 
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import RecipeError
+from growlm.evaluate.engine_model import EngineModel
 from growlm.evaluate.iq.suite import measure
-from growlm.evaluate.training import EngineModel, prepare_tasks
+from growlm.evaluate.training import prepare_tasks
 from growlm.inference.requests import Choice, Prompt
 from growlm.inference.source import open_model
 from growlm.plan.layout import Layout

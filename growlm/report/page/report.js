@@ -26,6 +26,7 @@ function render(run) {
   section("loss", [frame, run.series.loss, run.valid, run.forecast], (n) => lossChart(n, run, axis));
   section("objectives", [frame, run.objectives, run.valid, run.data], (n) => objectiveChart(n, run, axis));
   section("accuracy", [frame, run.accuracy, run.data, Object.keys(run.objectives)], (n) => accuracyChart(n, run, axis));
+  section("tasks", [frame, run.tasks], (n) => taskCharts(n, run, axis));
   section("drawn", [run.objectives, run.epochs, run.valid, run.accuracy, run.data], (n) => n.replaceChildren(...drawn(run)));
   section("shape", [size, run.stages, run.planned], (n) => shapes(n, run));
   section("growths", run.growths, (n) => n.replaceChildren(...growthTable(run)));
@@ -160,6 +161,6 @@ function facts(run) {
 function build() {
   const card = (id, calm) => el("section", { id, class: "card", "data-calm": calm });
   document.getElementById("page").replaceChildren(el("header", { id: "head" }), el("div", { id: "tiles" }), el("div", { id: "switch" }),
-    card("loss", true), card("objectives", true), card("accuracy", true), card("drawn"), card("shape"), card("growths"), el("div", { class: "grid2" }, SMALL.map(([key]) => card(`chart-${key}`, true))),
+    card("loss", true), card("objectives", true), card("accuracy", true), card("tasks", true), card("drawn"), card("shape"), card("growths"), el("div", { class: "grid2" }, SMALL.map(([key]) => card(`chart-${key}`, true))),
     card("data"), card("samples"), card("events"), card("facts"));
 }
