@@ -3,7 +3,7 @@
 A context and its continuation are encoded together, and cut where the context alone ends; spaces between
 the two belong to the continuation (`TemplateLM._encode_pair` in lm_eval/api/model.py). Without a context the
 model sees its beginning-of-text token, or else its end-of-text token. Which tokens frame a text is what
-the tokenizer's files say.
+tokenizer.json says: `add_bos_token` in the settings beside it means nothing, as in transformers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tokenizers
-from tokenizers import processors
 
 from growlm.convert.companions import GENERATION
 from growlm.data.tokenizer_files import SETTINGS, TOKENIZER
@@ -56,7 +55,6 @@ class Text:
         if self.eos_id is None:
             found = (self._inner.token_to_id(name) for name in _ENDS)
             self.eos_id = next((i for i in found if i is not None), None)
-        self._frame(settings)
         self.ends = frozenset(_ids(generation.get("eos_token_id"))) | frozenset(_ids(self.eos_id))
         """Ids that end a text."""
         known = set(self._inner.get_vocab(with_added_tokens=True).values())
@@ -146,21 +144,6 @@ class Text:
         if found is None and f"{role}_token" not in settings:
             found = next(iter(_ids(generation.get(f"{role}_token_id"))), None)
         return found
-
-    def _frame(self, settings: Mapping[str, Any]) -> None:
-        """`add_bos_token` and `add_eos_token` in the settings replace what tokenizer.json says."""
-        if settings.keys().isdisjoint({"add_bos_token", "add_eos_token"}):
-            return
-        parts, special = ["$A:0"], []
-        if settings.get("add_bos_token") and self.bos_id is not None:
-            special.append((self._inner.id_to_token(self.bos_id), self.bos_id))
-            parts.insert(0, f"{special[-1][0]}:0")
-        if settings.get("add_eos_token") and self.eos_id is not None:
-            special.append((self._inner.id_to_token(self.eos_id), self.eos_id))
-            parts.append(f"{special[-1][0]}:0")
-        self._inner.post_processor = processors.TemplateProcessing(
-            single=" ".join(parts), pair=" ".join([*parts, "$B:1"]), special_tokens=special
-        )
 
 
 def _ids(value: Any) -> list[int]:

@@ -11,6 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from growlm.data.tokenizer import Tokenizer
+from growlm.inference.requests import Choice, Likelihood, Prompt
+from growlm.inference.source import open_model
 from growlm.train.exchange import export_checkpoint, import_folder
 from growlm.train.restore import find_checkpoint, find_tokenizer
 from growlm.train.state import load_model
@@ -62,3 +64,39 @@ def test_real_weights_and_text(folder: Path, tmp_path: Path) -> None:
     prompt = their_tokenizer("The capital of France is", return_tensors="pt").input_ids
     written = back.generate(prompt, max_new_tokens=4, do_sample=False)
     assert "Paris" in AutoTokenizer.from_pretrained(tmp_path / "back").decode(written[0])
+
+
+@pytest.mark.slow
+def test_the_harness_s_own_backend_gives_the_same_numbers(folder: Path) -> None:
+    """Likelihoods, greedy flags and texts of lm-evaluation-harness' HFLM."""
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    choices = [
+        Choice(f"The capital of {country} is", f" {city}")
+        for country in ("France", "Japan")
+        for city in ("Paris", "Tokyo", "Rome, of course")
+    ]
+    choices += [
+        Choice("", TEXT),
+        Choice("<|im_start|>user\nHi ", "there"),
+        Choice(TEXT, " for x in range(9)"),
+    ]
+    prompts = [Prompt(TEXT, 12), Prompt("The capital of France is", 16, stop=("\n",))]
+    ours = open_model(folder, precision="fp32", device="cpu")
+    theirs = HFLM(str(folder), device="cpu", dtype="float32", batch_size=4)
+    told = theirs.loglikelihood(
+        [Instance("loglikelihood", {}, (c.context, c.continuation), i) for i, c in enumerate(choices)]
+    )
+    found = dict(ours.likelihoods(choices))
+    for i, (logprob, greedy) in enumerate(told):
+        likelihood = found[i]
+        assert isinstance(likelihood, Likelihood)
+        assert likelihood.logprob == pytest.approx(logprob, abs=1e-4 * max(1, likelihood.tokens))
+        assert likelihood.greedy == greedy
+    asked = [(p.text, {"until": list(p.stop), "max_gen_toks": p.max_tokens}) for p in prompts]
+    texts = theirs.generate_until([Instance("generate_until", {}, a, i) for i, a in enumerate(asked)])
+    written = dict(ours.completions(prompts))
+    for i, text in enumerate(texts):
+        assert getattr(written[i], "text", None) == text

@@ -24,7 +24,7 @@ def told(model: Any, prompts: list[Prompt]) -> list[Completion]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_is_the_full_pass(family: str) -> None:
     model = local(family)
-    ids = [model.text.encode(text) or [model.text.eos_id] for text in TEXTS]
+    ids = [model.text.encode(text) or [model.text.prefix_id] for text in TEXTS]
     counts = (9, 12, 4, 7)
     model.text.ends = frozenset()
     batch = [Wanted(i, n, Draw()) for i, n in zip(ids, counts, strict=True)]

@@ -76,7 +76,7 @@ def test_greedy_is_what_the_model_would_write() -> None:
 
 
 def test_what_is_shared_is_read_once() -> None:
-    """Four endings of one question, two of them of one token, and a second question with the same examples."""
+    """Four endings of one question, two of one token each, and a second question with the same examples."""
     examples, question = list(range(20)), [30, 31, 32]
     asked = [Asked(examples + question + ending, len(ending)) for ending in ([1], [2], [3, 4], [3, 5, 6])]
     asked.append(Asked([*examples, 40, 41, 1], 1))
