@@ -23,6 +23,11 @@ _TITLES = {
     "iq/rules": "IQ: rule understanding",
     "iq/patterns": "IQ: pattern mining",
     "iq/interference": "IQ: anti-interference",
+    "iq/keys": "IQ: key retrieval by keys and filler",
+    "mmlu/categories": "MMLU by category",
+    "mmlu/subjects": "MMLU by subject",
+    "cmmlu/subjects": "CMMLU by subject",
+    "ceval/subjects": "C-Eval by subject",
 }
 
 
@@ -109,6 +114,7 @@ def _group(name: str, results: list[Result]) -> dict[str, Any]:
         "columns": ordered,
         "rows": [*ours, *_published_rows(scores)],
         "notes": notes,
+        "published": _published_notes(scores),
     }
 
 
@@ -131,6 +137,13 @@ def _common(scores: list[Score]) -> dict[str, Any]:
         field: values.pop() if len(values := {getattr(score, field) for score in scores}) == 1 else None
         for field in ("items", "shots", "chance")
     }
+
+
+def _published_notes(scores: dict[str, list[Score]]) -> list[str]:
+    """What the tables that the published rows are from say of them."""
+    tasks = {mine[0].task for mine in scores.values() if any(score.published for score in mine)}
+    tables = (table for table in published_tables() if tasks & set(table.tasks))
+    return [f"Table {table.number}: {table.note}" for table in tables if table.note]
 
 
 def _published_rows(scores: dict[str, list[Score]]) -> list[dict[str, Any]]:

@@ -15,11 +15,12 @@ PLAIN_WIDTH = 240
 
 
 def print_evaluation(data: dict[str, Any]) -> None:
-    """Print what `growlm.report.evaluation.gather.evaluation` found: a table for each group."""
+    """Print what `growlm.report.evaluation.gather.evaluation` found: a table for each group but the subjects
+    of exams, which the page has."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
-    for group in data["groups"]:
+    for group in (g for g in data["groups"] if not g["name"].endswith("/subjects")):
         console.print(_table(group))
         for number, note in enumerate(group["notes"], 1):
             console.print(f"  [{number}] {note}", markup=False, highlight=False)

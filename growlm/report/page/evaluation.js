@@ -50,6 +50,16 @@ function groupTable(group) {
     el("tbody", {}, chance, rowsOf(group))));
 }
 
+/** A group of so many columns that they are better read as rows, folded away; without the literature, which has none of them. */
+function longTable(group) {
+  const models = group.rows.filter((r) => r.ours);
+  const rows = group.columns.map((c) => el("tr", {}, el("th", { scope: "row" }, c.task, el("span", {}, [c.metric, c.items === null ? null : `${whole(c.items)} items`].filter(Boolean).join(", "))),
+    el("td", { class: "number muted" }, isNumber(c.chance) ? SHARE.value(c.chance) : NONE), models.map((m) => cellOf(own(m.cells, c.key), c))));
+  return scrolled(group.title, el("table", { class: "scores" },
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Task"), el("th", { scope: "col" }, "Chance"), models.map((m) => el("th", { scope: "col" }, el("b", {}, m.name))))),
+    el("tbody", {}, rows)));
+}
+
 function groupPlot(host, group) {
   const key = chosenColumn.get(group.name) ?? plottedKey(group);
   const column = group.columns.find((c) => c.key === key);
@@ -61,13 +71,21 @@ function groupPlot(host, group) {
   scatter(host, { title: `${column.task}, ${column.metric}: score against cost`, points, paths, chance: column.chance, format: SHARE });
 }
 
+const notesOf = (group) => [group.notes.length ? el("ol", { class: "note muted" }, group.notes.map((n) => el("li", {}, n))) : "",
+  group.published.length ? el("p", { class: "note muted" }, group.published.map((n) => el("span", {}, n))) : ""];
+const MANY = 12;
+
 function groupCard(group) {
+  if (group.columns.length > MANY) {
+    const fold = el("details", {}, el("summary", {}, `${group.title}: ${whole(group.columns.length)} scores`), longTable(group), notesOf(group));
+    return { card: el("section", { class: "card" }, fold), draw: () => {} };
+  }
+  const card = el("section", { class: "card" }, el("h2", {}, group.title), groupTable(group), notesOf(group));
+  if (group.rows.filter((r) => r.zettaflops > 0).length < 2) return { card, draw: () => {} };
   const plot = el("div", {});
   const select = el("select", { onchange: (e) => { chosenColumn.set(group.name, e.target.value); groupPlot(plot, group); } },
     group.columns.map((c) => el("option", { value: c.key, selected: c.key === chosenColumn.get(group.name) }, `${c.task}, ${c.metric}`)));
-  const card = el("section", { class: "card" }, el("h2", {}, group.title), groupTable(group),
-    group.notes.length ? el("ol", { class: "note muted" }, group.notes.map((n) => el("li", {}, n))) : "",
-    el("label", { class: "choose" }, "Plotted: ", select), plot);
+  card.append(el("label", { class: "choose" }, "Plotted: ", select), plot);
   return { card, draw: () => { groupPlot(plot, group); select.value = chosenColumn.get(group.name) ?? plottedKey(group); } };
 }
 
