@@ -4,11 +4,13 @@
     from transformers import AutoModelForCausalLM
     model = AutoModelForCausalLM.from_pretrained("EXPORTED")
 
-The class wraps the decoder that trains, so it computes exactly the same; keys and values are not cached.
+The class wraps the decoder that trains, so it computes exactly the same. `generate` keeps keys and values in
+transformers' own DynamicCache: beams, padding before a text and prompts in parts work as with any model.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -18,20 +20,25 @@ from torch import Tensor, nn
 from growlm.convert.dialects import GROWLM
 from growlm.model.decoder import Decoder
 from growlm.model.init import init_rows
-from growlm.model.parameters import parameter_table
+from growlm.model.parameters import family_of, parameter_table
+from growlm.model.reading import Layer, Reading
 from growlm.recipe.shape import ModelConfig
 
 try:
     from transformers import (
         AutoConfig,
         AutoModelForCausalLM,
+        DynamicCache,
         GenerationMixin,
         PreTrainedConfig,
         PreTrainedModel,
     )
-    from transformers.modeling_outputs import CausalLMOutput
+    from transformers.modeling_outputs import CausalLMOutputWithPast
 except ImportError as error:
     raise ImportError("growlm.hf needs transformers 5: pip install 'growlm[hf]'") from error
+
+
+_POSITIONS = 2048
 
 
 class GrowLMConfig(PreTrainedConfig):
@@ -79,24 +86,90 @@ class GrowLMForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: DynamicCache | None = None,
         labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
         **_: Any,
-    ) -> CausalLMOutput:
-        """Logits (B, T, V) of ids (B, T), and the mean loss of the next ids if `labels` (B, T) are given.
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, T, V) of ids (B, T), or of the last `logits_to_keep`, behind what is in a cache.
 
-        Raises ValueError for padding before the text, which the decoder would take for text.
+        `attention_mask` (B, S) marks the padding, 0, of the S tokens in the cache and here; without
+        `position_ids` (B, T) a text's first token stands at 0. With `labels` (B, T) also the mean loss of
+        the next ids. Raises ValueError for a cache other than a DynamicCache.
         """
-        if attention_mask is not None and (attention_mask.diff(dim=1) > 0).any():
-            raise ValueError("GrowLM's decoder has no padding before the text: pad on the right")
-        logits = self.decoder.logits(input_ids)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        padded = attention_mask is not None and bool((attention_mask.diff(dim=1) > 0).any())
+        if past_key_values is None and not padded and position_ids is None:
+            hidden = self.decoder(input_ids)
+        else:
+            if past_key_values is not None and not isinstance(past_key_values, DynamicCache):
+                raise ValueError("GrowLM's class keeps a DynamicCache: leave cache_implementation out")
+            reading = _reading(self.config.shape, input_ids, attention_mask, position_ids, past_key_values)
+            hidden = self.decoder(input_ids, reading=reading)
+        logits = self.decoder.head_logits(hidden, max(0, input_ids.shape[1] - (logits_to_keep or 1 << 62)))
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        return CausalLMOutput(loss=loss, logits=logits)  # pyright: ignore[reportArgumentType]
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)  # pyright: ignore[reportArgumentType]
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, *_: Any, **kwargs: Any) -> dict[str, Any]:
-        """The whole text so far: there is no cache."""
-        return {"input_ids": input_ids, "attention_mask": kwargs.get("attention_mask")}
+
+def _reading(
+    config: ModelConfig, ids: Tensor, mask: Tensor | None, at: Tensor | None, cache: DynamicCache | None
+) -> Reading:
+    """How ids (B, T) are read behind a cache, with padding where the mask (B, S) says."""
+    B, T = ids.shape
+    past = 0 if cache is None else cache.get_seq_length()
+    if mask is None:
+        mask = torch.ones(B, past + T, dtype=torch.long, device=ids.device)
+    if at is None:
+        at = (mask.cumsum(1) - 1).clamp(min=0)[:, -T:]
+    at = at.expand(B, T)
+    slots = torch.arange(past + T, device=ids.device)
+    own = slots[past:, None]
+    seen = (slots <= own) & (mask[:, None, None, :] > 0) | (slots == own)  # padding sees itself: no NaN
+    length = _room(config, cache, int(at.max()) + 1)
+    if cache is None:
+        return Reading(at, length, seen)
+    return _Behind(at, length, seen, past_key_values=cache)
+
+
+@dataclass(frozen=True)
+class _Behind(Reading):
+    """Reads behind transformers' cache, where slots are the tokens of a padded row."""
+
+    past_key_values: Any = None
+
+    def layer(self, index: int) -> Layer:
+        return _BehindLayer(self.positions, self.length, self.seen, None, self.past_key_values, index)
+
+
+@dataclass(frozen=True)
+class _BehindLayer(Layer):
+    past_key_values: Any = None
+    index: int = 0
+
+    def remember(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self.past_key_values.update(k, v, self.index)
+
+
+def _room(config: ModelConfig, cache: DynamicCache | None, needed: int) -> int:
+    """Positions that there are, at least `needed`: for xPos, which is centred on them, the same as long as
+    that is possible. Where they become more, the keys of the cache are scaled to the new centre."""
+    old = getattr(cache, "growlm_positions", 0)
+    length = max(_POSITIONS, 1 << (needed - 1).bit_length())
+    if cache is None or length <= old:
+        return old or length
+    if old and family_of(config).position == "xpos":
+        zeta = (torch.tensor(config.rotary_exponents, dtype=torch.float64) + 0.4) / 1.4
+        factor = (zeta ** ((length // 2 - old // 2) / config.xpos_scale_base)).repeat(2)
+        layers: list[Any] = cache.layers
+        for layer in layers:
+            layer.keys[..., : len(factor)] *= factor.to(layer.keys)
+    cache.growlm_positions = length  # pyright: ignore[reportAttributeAccessIssue]
+    return length
 
 
 AutoConfig.register(GrowLMConfig.model_type, GrowLMConfig)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 import growlm.hf
 from growlm.convert.dialects import GROWLM
@@ -20,6 +21,7 @@ from tests.convert.checkpoints import TEXTS, random_decoder, save, small
 MODELS = {
     "flm": small("flm", logit_mult=0.3, input_mult=2.5),
     "grown": small("llama", tied=False, attn_mult=1.2, rotary=(0.0, 0.25, 0.5, 0.55), norm_eps=3e-5),
+    "gpt2": small("gpt2", max_positions=64, input_mult=1.5),
 }
 
 
@@ -62,12 +64,75 @@ def test_a_new_one_starts_as_a_run_does() -> None:
         assert torch.equal(model.decoder.state_dict()[name], tensor), name
 
 
-def test_padding_before_the_text_is_refused(exported: tuple[Any, Path]) -> None:
+def greedy(decoder: Any, ids: Tensor, count: int) -> Tensor:
+    """Ids (1, T) with what the decoder goes on with, by full passes."""
+    for _ in range(count):
+        ids = torch.cat([ids, decoder.logits(ids)[:, -1:].argmax(-1)], 1)
+    return ids
+
+
+def logits_in_parts(model: Any, x: Tensor, parts: list[int]) -> Tensor:
+    """Logits of x, read piece by piece behind a cache."""
+    found, cache = [], DynamicCache(config=model.config)
+    for piece in x.split(parts, dim=1):
+        found.append(model(piece, past_key_values=cache, use_cache=True).logits)
+    return torch.cat(found, 1)
+
+
+@torch.no_grad()
+def test_generating_behind_a_cache_is_generating_without(exported: tuple[Any, Path]) -> None:
+    decoder, folder = exported
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    decoder = decoder.double()
+    x = torch.randint(0, 288, (3, 9))
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False}
+    cached = model.generate(x, **options)
+    assert torch.equal(cached, model.generate(x, **options, use_cache=False))
+    assert torch.equal(cached, torch.cat([greedy(decoder, row[None], 12) for row in x]))
+    assert torch.allclose(logits_in_parts(model, x, [4, 1, 1, 3]), decoder.logits(x), atol=1e-9)
+    last = model(x, logits_to_keep=2)
+    assert torch.allclose(last.logits, decoder.logits(x)[:, -2:], atol=1e-9)
+    assert last.past_key_values is None
+    beams = model.generate(x, **options, num_beams=3)
+    assert torch.equal(beams, model.generate(x, **options, num_beams=3, use_cache=False))
+
+
+@torch.no_grad()
+def test_padding_before_and_behind_a_text_changes_nothing(exported: tuple[Any, Path]) -> None:
+    decoder, folder = exported
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    texts = [torch.randint(0, 288, (1, n)) for n in (4, 9, 7)]
+    x, mask = torch.zeros(3, 9, dtype=torch.long), torch.zeros(3, 9, dtype=torch.long)
+    for i, text in enumerate(texts):
+        x[i, 9 - text.shape[1] :], mask[i, 9 - text.shape[1] :] = text, 1
+    logits = model(x, attention_mask=mask).logits
+    assert torch.isfinite(logits).all()
+    found = model.generate(x, attention_mask=mask, max_new_tokens=8, do_sample=False)
+    for i, text in enumerate(texts):
+        expected = decoder.double().logits(text)
+        assert torch.allclose(logits[i, -text.shape[1] :], expected[0], atol=1e-9)
+        assert torch.equal(found[i, 9 - text.shape[1] :], greedy(decoder, text, 8)[0])
+    behind = model(x.flip(1), attention_mask=mask.flip(1)).logits
+    assert torch.allclose(behind[0, :4], decoder.logits(x.flip(1)[:1, :4])[0], atol=1e-9)
+
+
+@torch.no_grad()
+def test_a_text_outgrows_the_room_it_began_with(
+    exported: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growlm.hf, "_POSITIONS", 4)
+    decoder, folder = exported
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+    x = torch.randint(0, 288, (2, 21))
+    assert torch.allclose(
+        logits_in_parts(model, x, [3, 1, 1, 4, 1, 9, 2]), decoder.double().logits(x), atol=1e-9
+    )
+
+
+def test_a_cache_of_another_kind_is_refused(exported: tuple[Any, Path]) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(exported[1])
-    x = torch.randint(0, 288, (1, 4))
-    model(x, attention_mask=torch.tensor([[1, 1, 1, 0]]))
-    with pytest.raises(ValueError, match="pad on the right"):
-        model(x, attention_mask=torch.tensor([[0, 1, 1, 1]]))
+    with pytest.raises(ValueError, match="DynamicCache"):
+        model.generate(torch.zeros(1, 3, dtype=torch.long), max_new_tokens=2, cache_implementation="static")
 
 
 def test_the_auto_class_knows_the_config(exported: tuple[Any, Path]) -> None:
