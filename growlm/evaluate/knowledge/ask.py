@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def ask(lm: HarnessModel, tasks: dict[str, Any], limit: int | None = None) -> Sa
 
     Leaves the global random states and loggers as they were.
     """
-    with _quiet(), _same_randomness(), np.errstate(all="ignore"):
+    with quietly(), np.errstate(all="ignore"):
         return _evaluate(lm=lm, task_dict=tasks, limit=limit, bootstrap_iters=0, log_samples=True)["samples"]
 
 
@@ -53,26 +54,31 @@ def tasks_of(loaded: Loaded, shots: int) -> Any:
 
 def hub_tasks(benchmark: Benchmark, shots: int) -> Any:
     """The same with the harness's own data, which it loads from the hub."""
-    return _built([{"task": task, "num_fewshot": shots} for task in benchmark.harness_tasks()], shots)
+    return _built([{"task": task, **benchmark.changes} for task in benchmark.harness_tasks()], shots)
 
 
 def _built(entries: list[dict[str, Any]], shots: int) -> Any:
-    folders = [_THEIRS / folder for folder in _FOLDERS]
-    with _quiet():
-        manager = lm_eval.tasks.TaskManager(include_path=[*folders, _OURS], include_defaults=False)
+    with quietly():
         # a group is how the harness lets known tasks be loaded with changes
-        found = manager.load([{"group": "growlm", "task": entries}])
+        found = _manager().load([{"group": "growlm", "task": entries}])
     for task in found["tasks"].values():
         task.set_config(key="num_fewshot", value=shots)
         task.set_fewshot_seed(seed=SEED)
     return {"tasks": found["tasks"]}
 
 
+@cache
+def _manager() -> lm_eval.tasks.TaskManager:
+    """Of the folders that are needed: to look through all of the harness's takes seconds."""
+    folders = [_THEIRS / folder for folder in _FOLDERS]
+    return lm_eval.tasks.TaskManager(include_path=[*folders, _OURS], include_defaults=False)
+
+
 def _overrides(loaded: Loaded, rows: dict[str, Rows], shots: int) -> dict[str, Any]:
     """What of a task's configuration depends on the rows that are there."""
     split, examples = loaded.benchmark.split, loaded.examples if shots else None
     kept = {name: rows[name] for name in {split, examples} - {None}}
-    changed: dict[str, Any] = {"custom_dataset": _dataset(kept), "num_fewshot": shots}
+    changed: dict[str, Any] = {"custom_dataset": _dataset(kept), **loaded.benchmark.changes}
     for name, kind in (("train", "training_split"), ("validation", "validation_split")):
         if name != split and name in (*loaded.benchmark.examples, "validation"):
             changed[kind] = name if name in kept else None
@@ -89,8 +95,9 @@ def _dataset(splits: dict[str, Rows]) -> Callable[..., dict[str, Dataset]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing of the harness's bars, warnings and log."""
+def quietly() -> Iterator[None]:
+    """Without the harness's bars, warnings and log; global random states are the same behind as before."""
+    ours, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -101,15 +108,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def _same_randomness() -> Iterator[None]:
-    """The states of the global generators are the same behind as before."""
-    ours, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
         random.setstate(ours)
         np.random.set_state(numpys)
         torch.set_rng_state(torchs)

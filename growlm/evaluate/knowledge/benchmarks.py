@@ -45,6 +45,9 @@ class Benchmark:
     """Subjects with their categories."""
     task_of: str = ""
     """The harness's task of a subject: `mmlu_{}`."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """What of the harness's task is wrong and set right; `remark` says so beside every score."""
+    remark: str = ""
     check: Callable[[Rows], str] = lambda _: ""
     """What is known to be wrong with copies of it; empty if it is not."""
 
@@ -158,6 +161,10 @@ _ALL = (
         files=("multirc",),
         convert=english.multirc,
         official={4848: ""},
+        changes={
+            "doc_to_target": "{{1 - label}}"
+        },  # its choices are yes, no, and the label of a right answer is 1
+        remark="lm-evaluation-harness 0.4.13 counts right answers as wrong here: its own acc is 1 - acc",
     ),
     Benchmark(
         name="record",

@@ -30,9 +30,9 @@ def texts(found: object, name: str) -> list[str]:
 
 def label(found: object, names: Sequence[str]) -> int:
     """The number of a label that is written as its name, its number, or true and false."""
-    if isinstance(found, bool) or found is None:
-        found = str(found).lower()
-    if isinstance(found, str) and found.lower() in names:
+    if isinstance(found, bool):
+        found = str(found)
+    if isinstance(found, str) and found.lower() in list(names):
         return names.index(found.lower())
     number = int(found) if isinstance(found, int | str) else -1
     if not 0 <= number < len(names):

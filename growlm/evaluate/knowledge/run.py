@@ -92,7 +92,7 @@ def measure(model: Model, tasks: Sequence[str], data_dir: Path | None, items: in
     """
     scores: list[Score] = []
     for planned in plan(tasks, data_dir):
-        subjects = max(1, len(planned.benchmark.subjects))
+        subjects = len(planned.loaded.splits) if planned.loaded and planned.benchmark.subjects else 1
         small = _planned(planned.benchmark, planned.loaded, None, max(1, items // subjects))
         scores += _asked(HarnessModel(model), small)[0]
     return scores
@@ -150,18 +150,19 @@ def _load(benchmark: Benchmark, data_dir: Path | None) -> Loaded | None:
 
 def _planned(benchmark: Benchmark, loaded: Loaded | None, shots: int | None, limit: int | None) -> Planned:
     """With the shots that are asked for or usual, as far as there are examples."""
-    notes = list(loaded.notes) if loaded else []
-    wanted_shots = benchmark.shots if shots is None else shots
-    if wanted_shots and loaded and loaded.examples is None:
-        notes.append(
-            f"no examples (no {' or '.join(benchmark.examples)} split), so 0 shots, not {wanted_shots}"
+    notes = [*(loaded.notes if loaded else []), *([benchmark.remark] if benchmark.remark else [])]
+    count = benchmark.shots if shots is None else shots
+    if loaded and count > loaded.most_shots:
+        why = (
+            f"only {loaded.most_shots}" if loaded.examples else f"no {' or '.join(benchmark.examples)} split"
         )
-        wanted_shots = 0
-    elif wanted_shots and loaded and loaded.examples != benchmark.examples[0]:
+        notes.append(f"too few examples ({why}), so {loaded.most_shots} shots, not {count}")
+        count = loaded.most_shots
+    if count and loaded and loaded.examples != benchmark.examples[0]:
         notes.append(f"examples from the {loaded.examples} split, not {benchmark.examples[0]}")
     if limit is not None:
         notes.append(f"the first {limit:,} documents" + (" of each subject" if benchmark.subjects else ""))
-    return Planned(benchmark, loaded, wanted_shots, limit, notes)
+    return Planned(benchmark, loaded, count, limit, notes)
 
 
 def _asked(lm: HarnessModel, planned: Planned, *, quiet: bool = True) -> tuple[list[Score], list[Item]]:

@@ -42,6 +42,12 @@ class Loaded:
             (s for s in self.benchmark.examples if all(s in rows for rows in self.splits.values())), None
         )
 
+    @property
+    def most_shots(self) -> int:
+        """How many examples there are, in each of the harness's tasks."""
+        split = self.examples
+        return 0 if split is None else min(len(rows[split]) for rows in self.splits.values())
+
 
 def load(benchmark: Benchmark, data_dir: Path) -> Loaded | None:
     """A benchmark's rows below a folder; None: the split that is asked is not there.
