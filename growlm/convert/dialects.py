@@ -302,6 +302,8 @@ def dialect_of(config: Json) -> Dialect:
     Raises CheckpointError for a model_type that is not in the tables.
     """
     model_type = config.get("model_type")
+    if model_type == LLAMA.model_type and config.get("use_mup"):  # as engines need it (docs/serving.md)
+        model_type = TELEFLM.model_type
     for dialect in DIALECTS.values():
         if isinstance(model_type, str) and model_type.lower() == dialect.model_type.lower():
             return dialect
