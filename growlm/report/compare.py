@@ -19,20 +19,32 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
 
     A point is {"axis", "at", "source", "a", "b", "delta" = b - a}; `at` is the farthest place that both
     runs have measured. Sources are those both validate on; without any, `train` is the smoothed training
-    loss. `notes` says what makes the losses hard to compare. Raises `RecipeError` for no such run.
+    loss. `tasks` are the last scores of the tasks that both have. `notes` says what makes the losses hard to
+    compare. Raises `RecipeError` for no such run.
     """
     runs = [summary(a), summary(b)]
     curves = [_curves(run) for run in runs]
     shared = [source for source in curves[0] if source in curves[1]]
     measured = [source for source in shared if source != TRAIN] or shared
     points = [p for axis in AXES for source in measured if (p := _point(runs, curves, axis, source))]
-    return {"runs": runs, "points": points, "notes": _notes(runs, curves, measured)}
+    return {"runs": runs, "points": points, "tasks": _tasks(runs), "notes": _notes(runs, curves, measured)}
 
 
 def compare_page(comparison: dict[str, Any]) -> str:
     """The comparison as one self-contained HTML page with both runs' curves."""
     names = " and ".join(run["name"] for run in comparison["runs"])
     return page(comparison, title=f"{names} compared", scripts=(*SHARED, "compare.js"))
+
+
+def _tasks(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each task that both runs have measured, the last score of each with its interval, and chance."""
+    a, b = (run["tasks"] for run in runs)
+    last = lambda task: [task[key][1][-1] for key in ("value", "low", "high")]  # noqa: E731
+    return [
+        {"task": name, "chance": a[name]["chance"], "a": last(a[name]), "b": last(b[name])}
+        for name in a
+        if name in b and all(task["value"][1] for task in (a[name], b[name]))
+    ]
 
 
 def _curves(run: dict[str, Any]) -> dict[str, Any]:

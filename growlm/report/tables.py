@@ -30,7 +30,12 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     last = [run["stages"][-1] if run["stages"] else {"parameters": 0, "shape": {}} for run in runs]
     totals.add_row("parameters", *(count(stage["parameters"] or 0) for stage in last))
     totals.add_row("shape", *(_shape(stage["shape"]) for stage in last))
-    for part in (losses, totals, *(f"Note: {escape(note)}" for note in comparison["notes"])):
+    tasks = Table("task", "chance", *names, title="Tasks, per cent, at the last measurement")
+    for task in comparison["tasks"]:
+        chance = "–" if task["chance"] is None else f"{100 * task['chance']:.1f}"
+        tasks.add_row(escape(task["task"]), chance, *(_share(*task[run]) for run in "ab"))
+    parts = (losses, tasks, totals) if comparison["tasks"] else (losses, totals)
+    for part in (*parts, *(f"Note: {escape(note)}" for note in comparison["notes"])):
         console.print(part)
 
 
@@ -41,6 +46,10 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "cost": lambda x: f"{x:.4g}",
     "loss": lambda x: f"{x:.4f}",
 }
+
+
+def _share(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def _shape(shape: dict[str, int]) -> str:

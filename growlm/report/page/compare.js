@@ -22,6 +22,13 @@ function totalsTable() {
   return table("What each run has used and reached", ["", ...RUN_NAMES], rows.map(([name, f]) => [name, f(a), f(b)]));
 }
 
+const share = ([value, low, high]) => `${percent(value)} (${percent(low)} to ${percent(high)})`;
+
+function tasksCard() {
+  const rows = comparison.tasks.map((t) => [t.task, percent(t.chance), share(t.a), share(t.b)]);
+  return rows.length ? el("section", { class: "card" }, el("h2", {}, "Tasks"), table("At the last measurement of each run, with 95 % intervals", ["Task", "Chance", ...RUN_NAMES], rows)) : "";
+}
+
 function curveChart(node, source, curveOf, axis) {
   const lines = comparison.runs.flatMap((run, i) => {
     const curve = curveOf(run), x = axisOf(run.axes, axis.key);
@@ -38,6 +45,7 @@ function draw() {
     el("div", { class: "title" }, el("h1", {}, RUN_NAMES.join(" and "))),
     el("p", { class: "muted" }, ...comparison.notes.map((n) => n + " ")),
     el("section", { class: "card" }, el("h2", {}, "At equal cost"), pointsTable(axes)),
+    tasksCard(),
     el("div", {}, axisSwitch(axes, axis.key, (key) => { chosen = key; draw(); document.querySelector(".switch input:checked").focus(); })),
     el("div", { class: "grid2" }, cards),
     el("section", { class: "card" }, el("h2", {}, "The runs"), totalsTable()));
