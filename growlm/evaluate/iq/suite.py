@@ -25,14 +25,11 @@ ITEMS = "items.jsonl"
 Say = Callable[[str], None]
 
 
-def plan(
-    names: Sequence[str], setup: Setup, say: Say = lambda _: None, *, skip: bool = False
-) -> list[Planned]:
+def plan(names: Sequence[str], setup: Setup, say: Say = lambda _: None) -> list[Planned]:
     """The tasks that are named, or all, with their items.
 
     A name is a task's or a group's (`rules`, `superglue_iq`). Without names, symbolic mapping that lacks its
-    files is left out, and `say` is told which; with `skip` also if it is named. In Chinese the English
-    SuperGLUE-IQ is left out too.
+    files is left out, and `say` is told which; in Chinese the English SuperGLUE-IQ is left out too.
 
     Raises RecipeError for an unknown name or dial, DataError for damaged data.
     """
@@ -42,7 +39,7 @@ def plan(
         raise RecipeError("A task needs an item", where=f"--items {setup.items}", fix="--items 100")
     found = []
     for task in tasks:
-        if isinstance(task, Symbolic) and not task.there(setup.data_dir) and (skip or not names):
+        if isinstance(task, Symbolic) and not task.there(setup.data_dir) and not names:
             say(f"{task.name} is left out: it is made from {task.wanted()}, in --data-dir")
             continue
         items, notes = task.make(setup)
