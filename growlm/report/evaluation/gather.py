@@ -102,7 +102,7 @@ def _group(name: str, results: list[Result]) -> dict[str, Any]:
     averages = {table.tasks[0] for table in published_tables() if len(table.tasks) > 1}
     ordered = sorted(columns.values(), key=lambda column: column["task"] not in averages)
     for column in ordered:
-        column.update(_common(scores[column["key"]]))
+        column.update(_common(scores[column["key"]]), average=column["task"] in averages)
     ours = [
         {**model, "ours": True, "cells": cells[model["name"]]}
         for model in _models(results)

@@ -44,9 +44,10 @@ def _table(group: dict[str, Any]) -> Table:
 
 
 def _head(column: dict[str, Any]) -> str:
-    shots = "shots differ" if column["shots"] is None else f"{column['shots']}-shot"
     items = "items differ" if column["items"] is None else f"{column['items']} items"
-    return f"{column['task']}\n{column['metric']}\n{items}, {shots}"
+    if not column["average"]:
+        items += ", shots differ" if column["shots"] is None else f", {column['shots']}-shot"
+    return f"{column['task']}\n{column['metric']}\n{items}"
 
 
 def _cell(cell: dict[str, Any] | None) -> str:

@@ -13,14 +13,14 @@ const cost = (row) => (row.zettaflops ? `${row.derived ? "≈ " : ""}${tiny(row.
 const scrolled = (label, child) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, child);
 
 function headOf(column) {
-  const facts = [column.items === null ? "items differ" : `${whole(column.items)} items`, column.shots === null ? "shots differ" : `${column.shots}-shot`];
-  return el("th", { scope: "col" }, el("b", {}, column.task), el("span", {}, column.metric), el("span", {}, facts.join(", ")));
+  const facts = [column.items === null ? "items differ" : `${whole(column.items)} items`, column.average ? null : column.shots === null ? "shots differ" : `${column.shots}-shot`];
+  return el("th", { scope: "col" }, el("b", {}, column.task), el("span", {}, column.metric), el("span", {}, facts.filter(Boolean).join(", ")));
 }
 
 function cellOf(cell, column) {
   if (!cell) return el("td", { class: "number muted" }, NONE);
   if (!isNumber(cell.low)) return el("td", { class: "number" }, SHARE.value(cell.value));
-  const own_ = [column.items === null ? `${whole(cell.items)} items` : null, column.shots === null ? `${cell.shots}-shot` : null].filter(Boolean);
+  const own_ = [column.items === null ? `${whole(cell.items)} items` : null, column.shots === null && !column.average ? `${cell.shots}-shot` : null].filter(Boolean);
   return el("td", { class: "number" }, el("b", {}, SHARE.value(cell.value)), cell.marks.map((m) => el("sup", {}, String(m))),
     el("span", {}, `${SHARE.value(cell.low)}–${SHARE.value(cell.high)}`), own_.length ? el("span", {}, own_.join(", ")) : "");
 }
