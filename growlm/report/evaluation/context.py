@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from growlm.evaluate.result import Result, Score
@@ -44,9 +44,10 @@ def _curve(scores: Iterable[Score], group: str) -> dict[str, list[float]]:
     return curve
 
 
-def context_picture(contexts: Iterable[dict[str, Any]]) -> str:
+def context_picture(contexts: Sequence[dict[str, Any]]) -> str:
     """Perplexity by position for each model, with the trained length marked, as one SVG."""
-    chart = Chart("Perplexity by position", "position in the context", "perplexity", width=820, y_log=True)
+    chart = Chart("Perplexity by position", "position in the context", "perplexity", width=860, y_log=True)
+    chart.x_range = (0.0, max((max(c["by_position"]["end"]) for c in contexts), default=1.0))
     trained: set[int] = set()
     for i, context in enumerate(contexts):
         curve = context["by_position"]

@@ -25,6 +25,8 @@ def print_evaluation(data: dict[str, Any]) -> None:
         for number, note in enumerate(group["notes"], 1):
             console.print(f"  [{number}] {note}", markup=False, highlight=False)
     for context in data["contexts"]:
+        trained = f"trained on {count(context['trained'] or 0)} tokens, {context['positions']}"
+        console.print(f"Perplexity of {context['name']}, {trained}", markup=False, highlight=False)
         console.print(_lengths(context))
 
 
@@ -67,9 +69,7 @@ def _cost(row: dict[str, Any]) -> str:
 
 
 def _lengths(context: dict[str, Any]) -> Table:
-    trained = count(context["trained"] or 0)
-    title = f"Perplexity of {context['name']}, trained on {trained} tokens ({context['positions']})"
-    table = Table("tokens", "perplexity", "95 % interval", title=escape(title), title_justify="left")
+    table = Table("first tokens", "perplexity", "95 % interval")
     curve = context["by_length"]
     for end, value, low, high in zip(curve["end"], curve["value"], curve["low"], curve["high"], strict=True):
         table.add_row(f"{end:.0f}", f"{value:.3f}", f"{low:.3f}–{high:.3f}")
