@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 pytest.importorskip("lm_eval")
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from growlm.convert.companions import companions_for
 from growlm.evaluate.harness import HarnessModel
 from growlm.evaluate.knowledge.ask import ask, tasks_of
 from growlm.evaluate.knowledge.benchmarks import BENCHMARKS
@@ -25,23 +22,12 @@ from growlm.evaluate.knowledge.scores import items
 from growlm.evaluate.knowledge.sources import load
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Prompt
 from tests.evaluate.knowledge.sets import ARC, HELLASWAG, TRUTHFULQA, exam, write
-from tests.inference.models import tokenizer
+from tests.evaluate.llama import save_llama
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Llama whose weights are not small, so that choices differ."""
-    path = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=tokenizer().vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=512, initializer_range=0.3,
-        bos_token_id=None, eos_token_id=tokenizer().eos_id,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(path)
-    for name, content in companions_for(tokenizer(), None).items():
-        (path / name).write_bytes(content)
-    return path
+    return save_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
