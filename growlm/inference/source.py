@@ -18,6 +18,7 @@ from growlm.inference.endpoint import Endpoint
 from growlm.inference.facts import is_endpoint
 from growlm.inference.foreign import Foreign, load_foreign
 from growlm.inference.local import Local
+from growlm.inference.packed import pack
 from growlm.inference.requests import Model
 from growlm.inference.text import Text
 from growlm.inference.workers import Workers
@@ -84,7 +85,7 @@ def open_local(
         decoder, text, trained, weights = _of_checkpoint(path, None if data is None else Path(data))
     context = _context(context, trained, decoder, path)
     identity = _identity(weights, text, dtype, context)
-    return Local(decoder.to(place, dtype), text, context=context, identity=identity)
+    return Local(pack(decoder.to(place, dtype)), text, context=context, identity=identity)
 
 
 def _identity(weights: str, text: Text, dtype: torch.dtype, context: int) -> str:

@@ -36,14 +36,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mult: float = 1.0, seen: Tensor |
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa)
 
 
-def seen_attention(q: Tensor, k: Tensor, v: Tensor, mult: float, seen: Tensor | None) -> Tensor:
-    """As `attention` for q (B, H, T, E), k and v (B, K, S, E): each query sees the keys that `seen`,
-    (B, 1, T, S) of bool, says; without it all. The queries of a group are stacked along time."""
+def seen_attention(q: Tensor, k: Tensor, v: Tensor, mult: float, hidden: Tensor | None) -> Tensor:
+    """As `attention` for q (B, H, T, E), k and v (B, K, S, E). The queries of a group are stacked along time,
+    and `hidden`, (B, 1, H/K*T, S), is added to their scores: -inf where a key is not seen."""
     B, H, T, E = q.shape
     K = k.shape[1]
     stacked = q.reshape(B, K, H // K * T, E)
-    mask = None if seen is None else seen.repeat(1, 1, H // K, 1)
-    return F.scaled_dot_product_attention(stacked, k, v, attn_mask=mask, scale=mult * E**-0.5).view(q.shape)
+    return F.scaled_dot_product_attention(stacked, k, v, attn_mask=hidden, scale=mult * E**-0.5).view(q.shape)
 
 
 def within_documents(tokens: Tensor, end: int) -> Tensor:

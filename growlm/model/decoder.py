@@ -141,8 +141,8 @@ class Attention(nn.Module):
             q, k = apply_rotary(q, k, self.config, self.family)
             y = attention(q, k, v, self.config.attn_mult, seen)  # B H T E
         else:
-            q, k = apply_rotary(q, k, self.config, self.family, reading.length, reading.positions)
-            y = seen_attention(q, *reading.remember(k, v), self.config.attn_mult, reading.seen)
+            q, k = apply_rotary(q, k, self.config, self.family, reading.shared.tables)
+            y = seen_attention(q, *reading.remember(k, v), self.config.attn_mult, reading.shared.hidden)
         y = y.transpose(1, 2).reshape(B, T, -1)  # B T H*E
         return self.o_proj(_scaled(y, None if masks is None else masks.q))
 
@@ -306,12 +306,13 @@ class Decoder(nn.Module):
             seen = within_documents(documents, self.document_end)
         if self.first:
             x = self.embed(x, reading)
+        shared = None if reading is None else reading.shared(self.config, family_of(self.config), x.dtype)
         for layer in self.layers:
             gate = None if self.masks is None else self.masks.gate(layer)
-            if reading is None:
+            if reading is None or shared is None:
                 x = self.blocks[layer](x, self.masks, gate, seen)
             else:
-                x = self.blocks[layer](x, self.masks, gate, None, reading.layer(layer))
+                x = self.blocks[layer](x, self.masks, gate, None, reading.layer(layer).with_shared(shared))
             if trace is not None:
                 trace.append(x)
         if not self.last:

@@ -92,7 +92,20 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         swapped = torch.cat((-wide[..., R // 2 :], wide[..., : R // 2]), dim=-1)
         turned = (wide * cos + swapped * sin).to(x.dtype)
         return torch.cat((turned, x[..., R:]), dim=-1)
+    if not torch.is_grad_enabled():
+        return _turned(x, cos, sin)
     return _Rotation.apply(x, cos, sin)  # type: ignore[return-value]
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    R = cos.shape[-1]
+    half = R // 2
+    wide = x[..., :R].to(cos.dtype)
+    out = wide * cos
+    out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(wide[..., :half], sin[..., :half])
+    turned = out.to(x.dtype)
+    return turned if x.shape[-1] == R else torch.cat((turned, x[..., R:]), dim=-1)
 
 
 class _Rotation(torch.autograd.Function):
@@ -101,14 +114,7 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.tables = cos, sin
-        R = cos.shape[-1]
-        half = R // 2
-        wide = x[..., :R].to(cos.dtype)
-        out = wide * cos
-        out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
-        out[..., half:].addcmul_(wide[..., :half], sin[..., :half])
-        turned = out.to(x.dtype)
-        return turned if x.shape[-1] == R else torch.cat((turned, x[..., R:]), dim=-1)
+        return _turned(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
@@ -117,20 +123,32 @@ class _Rotation(torch.autograd.Function):
 
 
 def apply_rotary(
-    q: Tensor,
-    k: Tensor,
-    config: ModelConfig,
-    family: Family,
-    length: int | None = None,
-    at: Tensor | None = None,
+    q: Tensor, k: Tensor, config: ModelConfig, family: Family, tables: Tables | None = None
 ) -> tuple[Tensor, Tensor]:
     """Queries (B, H, T, E) and keys (B, K, T, E) with their positions rotated in, if the family rotates.
 
-    These are 0..T-1, or those `at` (B, T) of `length` positions, on whose middle xPos is then centred.
+    These are 0..T-1, or those of `tables`.
     """
     if family.position == "learned":
         return q, k
-    precision = torch.float64 if q.dtype == torch.float64 else torch.float32
-    tables = rotary_tables(config, family.position, length or q.shape[2], q.device, precision)
-    cos_q, sin_q, cos_k, sin_k = tables if at is None else (t[at][:, None] for t in tables)
+    if tables is None:
+        tables = rotary_tables(config, family.position, q.shape[2], q.device, _precision(q.dtype))
+    cos_q, sin_q, cos_k, sin_k = tables
     return rotate(q, cos_q, sin_q), rotate(k, cos_k, sin_k)
+
+
+def tables_at(
+    config: ModelConfig, family: Family, length: int, at: Tensor, dtype: torch.dtype
+) -> Tables | None:
+    """The tables, each (B, 1, T, R), of positions `at` (B, T) for queries of `dtype`; None where positions are
+    learned. xPos is centred on the middle of `length`."""
+    if family.position == "learned":
+        return None
+    cos_q, sin_q, cos_k, sin_k = rotary_tables(config, family.position, length, at.device, _precision(dtype))
+    queries = cos_q[at][:, None], sin_q[at][:, None]
+    keys = (cos_k[at][:, None], sin_k[at][:, None]) if family.position == "xpos" else queries
+    return *queries, *keys
+
+
+def _precision(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -7,11 +7,13 @@ beginning only. A `Reading` says where each token stands and what it sees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from growlm.model.positions import Tables, tables_at
+from growlm.recipe.families import Family
 from growlm.recipe.shape import ModelConfig
 
 
@@ -48,11 +50,32 @@ class Reading:
     cache: KeyValues | None = None
     slots: int = 0
     """Of the cache, how many are read: S."""
+    start: int | None = field(default=None, kw_only=True)
+    """The position of every row's first token, where all rows stand together and in order."""
 
     def layer(self, index: int) -> Layer:
         """What the attention of a layer needs."""
         keys_values = None if self.cache is None else self.cache.layers[index][:, :, :, : self.slots]
-        return Layer(self.positions, self.length, self.seen, keys_values)
+        return Layer(self.positions, self.length, self.seen, keys_values, start=self.start)
+
+    def shared(self, config: ModelConfig, family: Family, dtype: torch.dtype) -> Shared:
+        """What all layers need, in the dtype of their queries."""
+        hidden = None
+        if self.seen is not None:  # added to the scores; the queries of a group are stacked along time
+            hidden = torch.zeros(self.seen.shape, dtype=dtype, device=self.seen.device)
+            hidden = hidden.masked_fill_(~self.seen, -torch.inf).repeat(
+                1, 1, config.n_heads // config.n_kv_heads, 1
+            )
+        return Shared(tables_at(config, family, self.length, self.positions, dtype), hidden)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Of a `Reading`, the same for every layer: the tables of positions, if the family rotates, and what is
+    added to the scores of stacked queries, (B, 1, H/K*T, S)."""
+
+    tables: Tables | None = None
+    hidden: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -63,15 +86,26 @@ class Layer:
     length: int
     seen: Tensor | None
     keys_values: Tensor | None
+    start: int | None = field(default=None, kw_only=True)
+    shared: Shared = field(default=Shared(), kw_only=True)
+
+    def with_shared(self, shared: Shared) -> Layer:
+        """This layer with what all have."""
+        return replace(self, shared=shared)
 
     def remember(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put keys and values (B, K, T, E) of the tokens where they stand; all of S slots, (B, K, S, E)."""
         if self.keys_values is None:
             return k, v
-        at = self.positions[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-        self.keys_values[0].scatter_(2, at, k)
-        self.keys_values[1].scatter_(2, at, v)
-        return self.keys_values[0], self.keys_values[1]
+        keys, values = self.keys_values[0], self.keys_values[1]
+        if self.start is not None:
+            keys[:, :, self.start : self.start + k.shape[2]] = k
+            values[:, :, self.start : self.start + k.shape[2]] = v
+        else:
+            at = self.positions[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+            keys.scatter_(2, at, k)
+            values.scatter_(2, at, v)
+        return keys, values
 
 
 def behind(cache: KeyValues, positions: Tensor, *, together: bool = False) -> Reading:
