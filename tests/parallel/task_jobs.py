@@ -6,15 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from growlm.data.tokenizer import Tokenizer
 from growlm.evaluate.engine_model import EngineModel
+from growlm.evaluate.training import prepare_tasks
 from growlm.inference.requests import Choice, Completion, Likelihood, Model, Prompt
 from growlm.parallel.world import join
 from growlm.plan.layout import Layout
+from growlm.recipe.load import load_recipe
 from growlm.recipe.shape import ModelConfig
+from growlm.train.supervisor import run
 from tests.parallel.jobs import Training, engine_of
 
 Told = list[list[Any]]
+
+
+def train(recipe: str, overrides: list[str], folder: str) -> int:
+    """A run of a recipe file with its tasks; its last step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("growlm.train.supervisor.peak_tflops", lambda *_: 1.0)
+        return run(load_recipe(Path(recipe), overrides), Path(folder), prepare_tasks=prepare_tasks).step
 
 
 def answers(

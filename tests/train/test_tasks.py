@@ -19,6 +19,7 @@ from growlm.inference.source import open_model
 from growlm.plan.layout import Layout
 from growlm.recipe.schema import Recipe
 from growlm.testing.ranks import Ranks
+from growlm.testing.tiny import write_recipe
 from growlm.train.state import TrainState
 from growlm.train.supervisor import run
 from tests.checkpoint.helpers import in_child
@@ -113,6 +114,17 @@ def test_every_layout_answers_as_one_process(ranks: Ranks, recipe: MakeRecipe) -
         for mine, its in zip(likely, alone_likely, strict=True):
             assert mine[1:] == its[1:]
             assert mine[0] == pytest.approx(its[0], rel=1e-6)
+
+
+def test_two_ranks_train_and_measure_as_one(ranks: Ranks, recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Bit for bit, where training is."""
+    path = write_recipe(tmp_path / "tiny.toml", Path(recipe().data.path))
+    same = [*ONE_STAGE, *TASKS, "train.deterministic=true", "stages.0.micro_batch_size=2"]
+    for size in (1, 2):
+        assert ranks.run(jobs.train, str(path), same, str(tmp_path / f"{size}"), size=size) == [24] * size
+    one, two = (outcome(tmp_path / name) for name in ("1", "2"))
+    assert one["steps"] == two["steps"]
+    assert scores(tmp_path / "1") == scores(tmp_path / "2") != []
 
 
 def test_an_unknown_task_and_missing_data_are_refused_before_anything_is_touched(
