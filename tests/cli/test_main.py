@@ -75,6 +75,7 @@ def test_the_verbs_are_those_of_the_documentation() -> None:
         "export",
         "eval",
         "sample",
+        "serve",
         "watch",
         "report",
         "compare",
