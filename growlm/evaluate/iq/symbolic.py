@@ -18,7 +18,11 @@ from growlm.evaluate.iq.task import VERSION, Dial, Item, Setup, Task
 
 _SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" + "%?@#&*!$+=" * 2
 _NO_LABEL = ("-", "-1", "none", "")
-SHOTS = {"shots": Dial((4,), 0, 16, "solved examples of each label before the question")}
+
+
+def label_shots(usual: int) -> dict[str, Dial]:
+    """The dial of symbolic mapping."""
+    return {"shots": Dial((usual,), 0, 16, "solved examples of each label before the question")}
 
 
 class Labelled(NamedTuple):
@@ -121,7 +125,7 @@ class Symbolic(Task):
         draws = Draws("iq", VERSION, self.name, setup.seed, index)
         symbols = draws.distinct(lambda: f"<{draws.text(_SYMBOLS, 8)}>", len(self.labels))
         meaning = dict(zip(self.labels, symbols, strict=True))
-        count = setup.dials.get("shots", SHOTS["shots"].values[0])
+        count = setup.dials.get("shots", self.dials["shots"].values[0])
         shots = [row for label in self.labels for row in self._shots(draws, label, asked, pools, count)]
         return Item(
             asked.query,

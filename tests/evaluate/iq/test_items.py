@@ -90,7 +90,9 @@ def test_symbols_mean_the_same_in_shots_and_question(task: Symbolic, sets: Path)
     assert any("60 rows" in note for note in notes)
     for item in made:
         assert solve(item.prompt) == item.target
-        assert Counter(answer for _, answer in item.shots) == dict.fromkeys(item.choices, 4)
+        assert Counter(answer for _, answer in item.shots) == dict.fromkeys(
+            item.choices, task.dials["shots"].values[0]
+        )
         assert item.query not in [query for query, _ in item.shots]
         assert item.chance == 1 / len(item.choices)
     symbols = [symbol for item in made for symbol in item.choices]

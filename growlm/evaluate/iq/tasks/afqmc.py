@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -17,7 +17,7 @@ TASK = Symbolic(
     group="iq/clue",
     ability="learn from examples which unknown symbol means that two questions are one",
     items=300,
-    dials=SHOTS,
+    dials=label_shots(4),
     validation=("afqmc-dev", "afqmc-val", "afqmc-validation"),
     train=("afqmc-train",),
     rows=(4316,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -17,7 +17,7 @@ TASK = Symbolic(
     group="iq/superglue",
     ability="learn from examples which unknown symbol means that a passage says yes to a question",
     items=299,
-    dials=SHOTS,
+    dials=label_shots(4),
     validation=("boolq-val", "boolq-validation", "boolq-dev"),
     train=("boolq-train",),
     rows=(3270,),

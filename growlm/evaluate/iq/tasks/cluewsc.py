@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -23,7 +23,7 @@ TASK = Symbolic(
     group="iq/clue",
     ability="learn from examples which unknown symbol means that a pronoun refers to a candidate",
     items=300,
-    dials=SHOTS,
+    dials=label_shots(4),
     validation=("cluewsc-dev", "cluewsc2020-dev", "cluewsc-val", "cluewsc-validation", "cluewsc-test-public"),
     train=("cluewsc-train", "cluewsc2020-train", "cluewsc-train-few"),
     rows=(304, 976),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -17,7 +17,7 @@ TASK = Symbolic(
     group="iq/clue",
     ability="learn from examples which unknown symbol means that keywords belong to an abstract",
     items=208,
-    dials=SHOTS,
+    dials=label_shots(2),
     validation=("csl-dev", "csl-val", "csl-validation", "csl-test-public"),
     train=("csl-train", "csl-train-few"),
     rows=(2838, 3000),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -17,7 +17,7 @@ TASK = Symbolic(
     group="iq/clue",
     ability="learn from examples what three unknown symbols say of how two sentences are related",
     items=300,
-    dials=SHOTS,
+    dials=label_shots(4),
     validation=("ocnli-dev", "ocnli-val", "ocnli-validation", "ocnli-test-public"),
     train=("ocnli-train", "ocnli-train-few"),
     rows=(2520, 2950),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -17,7 +17,7 @@ TASK = Symbolic(
     group="iq/superglue",
     ability="learn from examples which unknown symbol means that one text follows from another",
     items=277,
-    dials=SHOTS,
+    dials=label_shots(4),
     validation=("rte-val", "rte-validation", "rte-dev"),
     train=("rte-train",),
     rows=(277,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -18,7 +18,7 @@ TASK = Symbolic(
     group="iq/superglue",
     ability="learn from examples which unknown symbol means that a word is used in one sense",
     items=300,
-    dials=SHOTS,
+    dials=label_shots(4),
     validation=("wic-val", "wic-validation", "wic-dev"),
     train=("wic-train",),
     rows=(638,),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from growlm.evaluate.iq.symbolic import SHOTS, Symbolic
+from growlm.evaluate.iq.symbolic import Symbolic, label_shots
 
 
 def query(row: dict[str, Any]) -> str:
@@ -24,7 +24,7 @@ TASK = Symbolic(
     group="iq/superglue",
     ability="learn from examples which unknown symbol means that a pronoun refers to a candidate",
     items=103,
-    dials=SHOTS,
+    dials=label_shots(4),
     validation=("wsc-val", "wsc-validation", "wsc-dev"),
     train=("wsc-train",),
     rows=(104,),
