@@ -26,7 +26,8 @@ def print_evaluation(data: dict[str, Any]) -> None:
             console.print(f"  [{number}] {note}", markup=False, highlight=False)
     for context in data["contexts"]:
         trained = f"trained on {count(context['trained'] or 0)} tokens, {context['positions']}"
-        console.print(f"Perplexity of {context['name']}, {trained}", markup=False, highlight=False)
+        told = f"Perplexity of {context['name']}, {trained}; {context['windows']} windows"
+        console.print(told, markup=False, highlight=False)
         console.print(_lengths(context))
 
 
