@@ -58,7 +58,7 @@ class Symbolic(Task):
     def wanted(self) -> str:
         """The files it needs, in words."""
         shots = f", shots from {' or '.join(self.train)}" if self.train else ""
-        return f"{' or '.join(self.validation)} (with {', '.join(SUFFIXES)}){shots}"
+        return f"{' or '.join(self.validation)} ({SUFFIXES[0]}, {SUFFIXES[3]}, ...){shots}"
 
     def there(self, data_dir: Path | None) -> bool:
         """Whether its rows are in the folder. Raises DataError: see `find_file`."""
