@@ -20,8 +20,8 @@ ROWS = 8
 
 
 def pack(decoder: Decoder) -> Decoder:
-    """The same decoder with its matrices laid out, if it is on a CPU in fp32 or bf16: it can be read, no longer
-    trained or saved."""
+    """The same decoder with its matrices laid out, if it is on a CPU in fp32 or bf16: it can be read, and no
+    longer be trained or saved."""
     if decoder.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return decoder
     if decoder.embedding.weight.dtype not in (torch.float32, torch.bfloat16):

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from queue import Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
+from weakref import finalize
 
 import torch
 
@@ -41,7 +42,12 @@ class Workers:
         self._workers = [
             _Worker(i, settings | {"device": devices[i % len(devices)]}, threads) for i in range(count)
         ]
-        hello = [worker.hello() for worker in self._workers]
+        self._closer = finalize(self, _end, self._workers)
+        try:
+            hello = [worker.hello() for worker in self._workers]
+        except BaseException:
+            self.close()
+            raise
         self.identity: str = hello[0]["identity"]
         self.context: int = hello[0]["context"]
 
@@ -60,8 +66,7 @@ class Workers:
 
     def close(self) -> None:
         """End the processes."""
-        for worker in self._workers:
-            worker.end()
+        self._closer()
 
     def _ask(self, method: str, requests: Sequence[R], starts: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Answers as they come, of shares that begin at some of `starts`."""
@@ -150,6 +155,11 @@ class _Worker:
                 fix="the same command goes on with the answers that are left; --workers 1 takes less memory",
             )
         return line
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.end()
 
 
 def _shares(count: int, starts: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -140,8 +140,8 @@ def apply_rotary(
 def tables_at(
     config: ModelConfig, family: Family, length: int, at: Tensor, dtype: torch.dtype
 ) -> Tables | None:
-    """The tables, each (B, 1, T, R), of positions `at` (B, T) for queries of `dtype`; None where positions are
-    learned. xPos is centred on the middle of `length`."""
+    """The tables, each (B, 1, T, R), of positions `at` (B, T) for queries of `dtype`; None where positions
+    are learned. xPos is centred on the middle of `length`."""
     if family.position == "learned":
         return None
     cos_q, sin_q, cos_k, sin_k = rotary_tables(config, family.position, length, at.device, _precision(dtype))
