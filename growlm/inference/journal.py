@@ -30,6 +30,8 @@ class Journal:
     def __init__(self, path: Path, model: Model) -> None:
         self._path, self.model = path, model
         self._known: dict[str, dict[str, Any]] = {}
+        self.reused = 0
+        """Answers that were given without asking."""
         with disk_errors(path):
             make_dirs(path.parent)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -73,6 +75,7 @@ class Journal:
         for index, request in enumerate(requests):
             key = self._key(kind, request)
             if key in self._known:
+                self.reused += 1
                 yield index, answer_of(**self._known[key])
             else:
                 new.setdefault(key, []).append(index)

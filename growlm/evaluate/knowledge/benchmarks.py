@@ -169,8 +169,8 @@ _ALL = (
     Benchmark(
         name="record",
         group="superglue",
-        tasks={"record": "record"},
-        metrics=("em", "f1"),
+        tasks={"growlm_record": "record"},
+        metrics=("acc",),
         split="validation",
         files=("record",),
         convert=english.record,

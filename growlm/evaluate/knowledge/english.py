@@ -185,27 +185,32 @@ def multirc(row: Row) -> list[Row]:
 
 
 def record(row: Row) -> list[Row]:
-    """ReCoRD: one row for each query; a published row is a passage with all its queries."""
+    """ReCoRD: one row for each query; a published row is a passage with all its queries.
+
+    The prompt is the harness's: the news text, its highlights as a list, and the query as the next entry.
+    """
     if "qas" not in row:
-        kept = {name: text(row, name) for name in ("passage", "query")}
-        return [
-            {
-                **kept,
-                "entities": texts(row["entities"], "entities"),
-                "answers": texts(row["answers"], "answers"),
-            }
-        ]
+        entities, answers = texts(row["entities"], "entities"), texts(row["answers"], "answers")
+        return [_query(text(row, "passage"), entities, text(row, "query"), answers)]
     passage = text(row["passage"], "text")
-    entities = sorted({passage[e["start"] : e["end"] + 1] for e in row["passage"]["entities"]})
+    entities = [passage[e["start"] : e["end"] + 1] for e in row["passage"]["entities"]]
     return [
-        {
-            "passage": passage,
-            "query": text(qa, "query"),
-            "entities": entities,
-            "answers": sorted({text(answer, "text") for answer in qa["answers"]}),
-        }
+        _query(passage, entities, text(qa, "query"), [text(answer, "text") for answer in qa["answers"]])
         for qa in row["qas"]
     ]
+
+
+def _query(passage: str, entities: list[str], query: str, answers: list[str]) -> Row:
+    news, *highlights = passage.strip().split("\n@highlight\n")
+    entities = sorted(set(entities))
+    gold = [i for i, entity in enumerate(entities) if entity in answers]
+    if not gold:
+        raise ValueError(f"none of the entities is an answer: {', '.join(answers)}")
+    return {
+        "prompt": news + "\n\n" + "".join(f"  - {line}.\n" for line in highlights),
+        "choices": [f"  - {query}".replace("@placeholder", entity) for entity in entities],
+        "gold": gold,
+    }
 
 
 def rte(row: Row) -> Row:

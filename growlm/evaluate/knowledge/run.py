@@ -116,14 +116,20 @@ def run(
         facts: of `inference.facts`: the fields of `Evaluated` but `identity`.
         planned: of `plan`.
 
-    Raises DiskError.
+    Raises DiskError; DataError: the hub gave nothing at all.
     """
     journal = Journal(folder / ANSWERS, model)
     result = _known(folder, model.identity)
     scores, settings = (result.scores, dict(result.settings["tasks"])) if result else ([], {})
     try:
         for each in planned:
-            new, lines = _asked(HarnessModel(journal), each, quiet=quiet)
+            try:
+                new, lines = _asked(HarnessModel(journal), each, quiet=quiet)
+            except DataError as error:
+                if each.loaded or (each is planned[-1] and result is None):
+                    raise
+                say(f"{each.benchmark.name} is left out: {error.what}: {error.why}")
+                continue
             scores = _merged(scores, each.benchmark, new)
             settings[each.benchmark.name] = each.settings()
             _write_items(folder / ITEMS, each.benchmark, lines, keep=result is not None)
@@ -138,6 +144,8 @@ def run(
             save_result(folder, result)
             say(_told(new[0]))
     finally:
+        if journal.reused:
+            say(f"{journal.reused:,} answers were known from {folder / ANSWERS}")
         journal.close()
     assert result is not None, "plan gives at least one"
     return result
@@ -167,15 +175,24 @@ def _planned(benchmark: Benchmark, loaded: Loaded | None, shots: int | None, lim
 
 def _asked(lm: HarnessModel, planned: Planned, *, quiet: bool = True) -> tuple[list[Score], list[Item]]:
     benchmark = planned.benchmark
-    if planned.loaded:
-        tasks = tasks_of(planned.loaded, planned.shots)
-    else:
-        tasks = hub_tasks(benchmark, planned.shots)
+    tasks = tasks_of(planned.loaded, planned.shots) if planned.loaded else _from_hub(planned)
     lm.progress = "" if quiet else benchmark.name
     samples = ask(lm, tasks, planned.limit)
     found = {task: items(task, logged, lm) for task, logged in samples.items()}
     scores = scores_of(benchmark, found, planned.shots, planned.notes)
     return scores, [item for each in found.values() for item in each]
+
+
+def _from_hub(planned: Planned) -> Any:
+    try:
+        return hub_tasks(planned.benchmark, planned.shots)
+    except Exception as error:  # of the network, the hub, or a set that is no longer there
+        raise DataError(
+            f"The hub did not give {planned.benchmark.name}",
+            where="--hub",
+            why=f"{type(error).__name__}: {str(error)[:300]}",
+            fix="check the network, or name a folder with --data-dir",
+        ) from error
 
 
 def _missing(benchmark: Benchmark, data_dir: Path | None) -> DataError:
@@ -224,5 +241,10 @@ def _others(path: Path, mine: set[str]) -> Iterator[str]:
 
 
 def _told(score: Score) -> str:
-    interval = f"[{score.low:.2%}, {score.high:.2%}]"
-    return f"{score.task}: {score.metric} {score.value:.2%} {interval}, {score.items:,} items"
+    line = f"{score.task}: {score.metric} {score.value:.2%} [{score.low:.2%}, {score.high:.2%}]"
+    line += f", {score.items:,} items"
+    if score.cut:
+        line += f", {score.cut:,} of them cut, for the context is too short"
+    if score.failed:
+        line += f", {score.failed:,} of them without an answer"
+    return line

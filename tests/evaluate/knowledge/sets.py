@@ -57,6 +57,22 @@ MULTIRC: Rows = [
         },
     }
 ]
+RECORD: Rows = [
+    {
+        "passage": {"text": "Ann met Bob.", "entities": [{"start": 0, "end": 2}, {"start": 8, "end": 10}]},
+        "qas": [{"query": "@placeholder left", "answers": [{"text": "Bob", "start": 8, "end": 10}]}],
+    }
+]
+_SPANS = {"span1_text": "王五", "span1_index": 0, "span2_text": "他", "span2_index": 4}
+CLUE: dict[str, Rows] = {
+    "afqmc-dev": [{"sentence1": "怎么还款", "sentence2": "还款的方法", "label": "1"}],
+    "csl-dev": [{"abst": "研究土体的结构。", "keyword": ["土体", "结构"], "label": "1"}],
+    "ocnli-dev": [
+        {"sentence1": "他走了", "sentence2": "他开心", "label": "neutral"},
+        {"sentence1": "他走了", "sentence2": "他来过", "label": "-"},
+    ],
+    "cluewsc2020-dev": [{"text": "王五说，他要走。", "target": _SPANS, "label": "true"}],
+}
 
 
 def exam(subjects: Collection[str], count: int = 3, **more: Any) -> Rows:

@@ -15,7 +15,17 @@ pytest.importorskip("lm_eval")
 
 from growlm.evaluate.knowledge.run import measure, plan, run
 from growlm.evaluate.result import load_result
-from tests.evaluate.knowledge.sets import ARC, HELLASWAG, MULTIRC, TRUTHFULQA, Knowing, exam, write
+from tests.evaluate.knowledge.sets import (
+    ARC,
+    CLUE,
+    HELLASWAG,
+    MULTIRC,
+    RECORD,
+    TRUTHFULQA,
+    Knowing,
+    exam,
+    write,
+)
 
 FACTS: dict[str, Any] = {
     "name": "m",
@@ -34,6 +44,8 @@ RIGHT = [
     " a cow\nIs the answer correct? no",
     " a park\nIs the answer correct? no",
     " B",
+    "   - Bob left",
+    *("相同", "是", "不确定"),
 ]
 
 
@@ -45,6 +57,9 @@ def folder(tmp_path: Path) -> Path:
     write(data / "hellaswag-val.jsonl.gz", HELLASWAG)
     write(data / "truthfulqa" / "mc_task.json", TRUTHFULQA)
     write(data / "multirc-val.jsonl", MULTIRC)
+    write(data / "record-val.jsonl", RECORD)
+    for name, rows in CLUE.items():
+        write(data / "clue" / f"{name}.jsonl", rows)
     write(data / "mmlu-test.jsonl", exam(["anatomy", "virology"]))
     write(data / "mmlu-dev.jsonl", exam(["anatomy", "virology"], 5))
     return data
@@ -61,7 +76,7 @@ def test_who_knows_everything_scores_everything(folder: Path, tmp_path: Path) ->
     assert by_task["mmlu", "acc"].shots == 2
     assert load_result(tmp_path / "out" / "results.json") == result
     lines = [json.loads(line) for line in (tmp_path / "out" / "items.jsonl").read_text("utf-8").splitlines()]
-    assert len(lines) == 6 + 6 + 6 + 5 + 5 + 3
+    assert len(lines) == 6 + 6 + 6 + 5 + 5 + 3 + 1 + 4
     assert lines[0]["logprobs"].index(0.0) == lines[0]["answer"] == ARC[0]["gold"]
 
 
@@ -84,10 +99,12 @@ def test_run_again_it_asks_nothing_and_keeps_the_rest(folder: Path, tmp_path: Pa
     out, model = tmp_path / "out", Knowing(RIGHT)
     whole = run(model, FACTS, plan([], folder), out, quiet=True)
     asked = model.asked
-    again = run(model, FACTS, plan(["mmlu", "multirc"], folder), out, quiet=True)
+    said: list[str] = []
+    again = run(model, FACTS, plan(["mmlu", "multirc"], folder), out, say=said.append, quiet=True)
     assert model.asked == asked
+    assert said[-1] == f"{6 * 4 + 3 * 2} answers were known from {out / 'answers.jsonl'}"
     assert again.scores == whole.scores
-    assert len((out / "items.jsonl").read_text("utf-8").splitlines()) == 31
+    assert len((out / "items.jsonl").read_text("utf-8").splitlines()) == 36
     limited = run(model, FACTS, plan(["hellaswag"], folder, limit=2), out, quiet=True)
     assert {s.task: s.items for s in limited.scores}["hellaswag"] == 2
     assert "not comparable: hellaswag: the first 2 documents" in limited.scores[0].notes
