@@ -63,7 +63,8 @@ def test_judge_says_how_likely_a_statement_is(trained: Path) -> None:
     assert (judged["text"], judged["statement"]) == ("The river carries.", "It is wet.")
     checkpoint = find_checkpoint(trained / "run")
     model, tokenizer = masked_model(checkpoint), find_tokenizer(checkpoint, None)
-    assert judged["true"] == judge(model, tokenizer, "The river carries.", "It is wet.", context=16)
+    true = judge(model, tokenizer, "The river carries.", "It is wet.", context=16)
+    assert judged["true"] == pytest.approx(true, abs=1e-6)
     assert growlm(*call).out == f"P(true) = {judged['true']:.3f}\n"
     assert growlm("sample", trained / "run", "--judge", "one").code == 2
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, pipeline
 
 from growlm.data.tokenizer import Tokenizer
+from growlm.inference.chat import go_on
+from growlm.inference.endpoint import Endpoint
+from growlm.inference.generate import Draw
 from growlm.inference.requests import Choice, Likelihood, Prompt
-from growlm.inference.source import open_model
+from growlm.inference.serve.server import Server
+from growlm.inference.source import open_local, open_model
 from growlm.train.exchange import export_checkpoint, import_folder
 from growlm.train.restore import find_checkpoint, find_tokenizer
 from growlm.train.state import load_model
@@ -100,3 +105,31 @@ def test_the_harness_s_own_backend_gives_the_same_numbers(folder: Path) -> None:
     written = dict(ours.completions(prompts))
     for i, text in enumerate(texts):
         assert getattr(written[i], "text", None) == text
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_served_and_exported_it_writes_the_same(folder: Path, tmp_path: Path) -> None:
+    """As a stranger uses it: the pipeline on our export, and a client of our server."""
+    import_folder(folder, tmp_path / "ours")
+    settings: dict[str, Any] = {"dialect": None, "dtype": "fp32", "shard_bytes": 200_000_000, "data": None}
+    export_checkpoint(tmp_path / "ours", tmp_path / "back", **settings)
+    write = pipeline("text-generation", model=str(tmp_path / "back"))
+    write.model.generation_config.update(do_sample=False, max_length=None, max_new_tokens=16)
+    (said,) = write("Water boils at", return_full_text=False)
+    ours = open_local(folder, context=512, precision="fp32", device="cpu")
+    assert go_on(ours, "Water boils at", Draw(), tokens=16) == said["generated_text"]
+    choices = [Choice("The capital of France is", city) for city in (" Paris", " Rome", "\u5317\u4eac")]
+    own = dict(ours.likelihoods(choices))
+    with Server(ours, name="smol", port=0) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = Endpoint(server.url)
+        for index, found in endpoint.likelihoods(choices):
+            expected = own[index]
+            assert isinstance(found, Likelihood)
+            assert isinstance(expected, Likelihood)
+            assert found.logprob == pytest.approx(expected.logprob, abs=1e-5 * expected.tokens)
+            assert (found.tokens, found.greedy) == (expected.tokens, expected.greedy)
+        prompts = [Prompt("Water boils at", 16)]
+        assert list(endpoint.completions(prompts)) == list(ours.completions(prompts))
+        server.shutdown()

@@ -57,7 +57,7 @@ def test_instructions_are_written_as_in_training() -> None:
 
 def test_no_character_is_shown_before_it_is_whole() -> None:
     model = local(context=128)
-    for seed in range(20):
+    for seed in range(8):
         talk = Conversation(model, lambda s=seed: Draw(2.0, seed=s), tokens=30)
         pieces = list(talk.say("x"))
         assert not pieces or not pieces[-1].endswith(UNKNOWN)

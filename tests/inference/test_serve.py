@@ -62,7 +62,7 @@ def server(model: Local) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
         yield client
@@ -201,7 +201,7 @@ def test_the_harness_gets_the_same_likelihoods(model: Local, server: Server, tmp
 
     from growlm.train.exchange import export_checkpoint
 
-    save(model.decoder, tmp_path / "run", Tokenizer.train(TEXTS, 288))
+    save(random_decoder(small("flm")), tmp_path / "run", Tokenizer.train(TEXTS, 288))
     export_checkpoint(
         tmp_path / "run",
         tmp_path / "hf",
