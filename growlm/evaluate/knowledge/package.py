@@ -25,11 +25,10 @@ _FILES = {
     "arc-challenge-validation": _ARROW.format("ai2_arc/ARC-Challenge/validation"),
     "arc-easy-test": _ASKED.format("arc_easy"),
     "arc-easy-validation": _ARROW.format("ai2_arc/ARC-Easy/validation"),
-    "boolq-validation": _ARROW.format("boolq/none/validation"),
-    "rte-validation": _ARROW.format("glue/rte/validation"),
     "cb-validation": _ARROW.format("super_glue/cb/validation"),
     "copa-validation": _ARROW.format("super_glue/copa/validation"),
 }
+"""Its BoolQ and RTE are left out: their texts are not SuperGLUE's (no titles; GLUE's spellings)."""
 _MMLU = _ARROW.format("hails/mmlu_no_train/{}/{}")
 
 
