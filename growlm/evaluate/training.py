@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import DataError, RecipeError
@@ -15,21 +15,24 @@ from growlm.evaluate.iq.asking import Planned, ask
 from growlm.evaluate.iq.scoring import WRITTEN, scores_of
 from growlm.evaluate.iq.task import Setup
 from growlm.evaluate.iq.tasks import GROUPS, TASKS
-from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, SUITES, chosen
+from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, SUITES
 from growlm.evaluate.result import Score
 from growlm.inference.requests import Model
 from growlm.parallel.engine import Engine
 from growlm.recipe.keys import did_you_mean
 from growlm.recipe.schema import Recipe
 
+if TYPE_CHECKING:
+    from growlm.evaluate.knowledge.run import Planned as PlannedBenchmark
+
 
 @dataclass(frozen=True)
 class TrainingTasks:
-    """The tasks of a recipe: those of the IQ suite with their items, and the knowledge benchmarks' names."""
+    """The tasks of a recipe, with their items: those of the IQ suite, and knowledge benchmarks."""
 
     planned: Sequence[Planned]
     setup: Setup
-    benchmarks: Sequence[str]
+    benchmarks: Sequence[PlannedBenchmark]
     items: int
 
     def measure(self, engine: Engine, tokenizer: Tokenizer, context: int) -> list[dict[str, Any]]:
@@ -51,11 +54,11 @@ class TrainingTasks:
         from growlm.evaluate.knowledge.run import measure
 
         counted = {
-            (name, each.metrics[0])
-            for each in chosen(self.benchmarks)
-            for name in ([each.name] if each.subjects else each.tasks.values())
+            (name, each.benchmark.metrics[0])
+            for each in self.benchmarks
+            for name in ([each.benchmark.name] if each.benchmark.subjects else each.benchmark.tasks.values())
         }
-        scores = measure(model, self.benchmarks, self.setup.data_dir, self.items)
+        scores = measure(model, self.benchmarks, self.items)
         yield from (score for score in scores if (score.task, score.metric) in counted)
 
 
@@ -77,14 +80,13 @@ def prepare_tasks(recipe: Recipe) -> TrainingTasks:
                 fix=f"write {close!r}" if close else "write one of these",
             )
     iq = [name for name in settings.tasks if name in TASKS or name in GROUPS]
-    benchmarks = [name for name in settings.tasks if name not in iq]
+    knowledge = [name for name in settings.tasks if name not in iq]
     data = Path(settings.task_data) if settings.task_data else None
     setup = Setup(items=settings.task_items, data_dir=data)
-    check = _plan_of_benchmarks() if benchmarks else None
+    plan_benchmarks = _plan_of_benchmarks() if knowledge else lambda *_: []
     try:
         planned = suite.plan(iq, setup) if iq else []
-        if check:
-            check(benchmarks, data)
+        benchmarks = plan_benchmarks(knowledge, data)
     except DataError as error:
         raise RecipeError(
             "the data of a task are missing or damaged",

@@ -84,16 +84,16 @@ def plan(
     return found
 
 
-def measure(model: Model, tasks: Sequence[str], data_dir: Path | None, items: int) -> list[Score]:
-    """Scores without files or progress, of about `items` documents of each benchmark.
+def measure(model: Model, planned: Sequence[Planned], items: int) -> list[Score]:
+    """Scores without files or progress, of about `items` documents of each benchmark of `plan`.
 
     The same documents every time, spread over a benchmark's subjects, at least one of each. Global random
-    states are left alone. Raises as `plan`.
+    states are left alone. Raises DataError: the hub does not give a benchmark.
     """
     scores: list[Score] = []
-    for planned in plan(tasks, data_dir):
-        subjects = len(planned.loaded.splits) if planned.loaded and planned.benchmark.subjects else 1
-        small = _planned(planned.benchmark, planned.loaded, None, max(1, items // subjects))
+    for each in planned:
+        subjects = len(each.loaded.splits) if each.loaded and each.benchmark.subjects else 1
+        small = _planned(each.benchmark, each.loaded, each.shots, max(1, items // subjects))
         scores += _asked(HarnessModel(model), small)[0]
     return scores
 

@@ -123,9 +123,12 @@ def test_measuring_disturbs_nothing(folder: Path) -> None:
     def state() -> tuple[Any, ...]:
         return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
 
+    planned = plan(["mmlu", "arc_challenge"], folder)
     before = state()
-    first = measure(Knowing(RIGHT), ["mmlu", "arc_challenge"], folder, 4)
+    first = measure(Knowing(RIGHT), planned, 4)
     assert state() == before
     assert {score.task: score.items for score in first}["arc_challenge"] == 4
     assert {score.task: score.items for score in first}["mmlu"] == 4
-    assert measure(Knowing(RIGHT), ["mmlu", "arc_challenge"], folder, 4) == first
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+    assert measure(Knowing(RIGHT), planned, 4) == first
