@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 RESAMPLES = 10_000
+_SEED = 0
 LEVEL = 0.95
 _CELLS = 1 << 24
 """Draws held in memory at a time."""
@@ -17,7 +18,7 @@ _CELLS = 1 << 24
 Floats = NDArray[np.float64]
 
 
-def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float]:
     """Of the mean of at least one value from 0 to 1: percentiles of the means of resamples.
 
     Where all values are 0, or all are 1, every resample is the same and the bootstrap knows nothing: the
@@ -26,20 +27,20 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     array = np.asarray(values, np.float64)
     if np.all(array == array[0]) and array[0] in (0.0, 1.0):
         return wilson(int(array.sum()), len(array))
-    return _percentiles(_means(array, np.random.Generator(np.random.Philox(seed))))
+    return _percentiles(_means(array, np.random.Generator(np.random.Philox(_SEED))))
 
 
-def interval_of_average(tasks: Sequence[Sequence[float]], seed: int = 0) -> tuple[float, float]:
+def interval_of_average(tasks: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Of the average of several tasks' means, each with its own items: every task is resampled apart.
 
     Where no task's resamples differ, the interval is the average of the tasks' Wilson bounds.
     """
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator = np.random.Generator(np.random.Philox(_SEED))
     means = np.mean([_means(np.asarray(values, np.float64), generator) for values in tasks], axis=0)
     low, high = _percentiles(means)
     if low < high:
         return low, high
-    bounds = [interval(values, seed) for values in tasks]
+    bounds = [interval(values) for values in tasks]
     return sum(low for low, _ in bounds) / len(bounds), sum(high for _, high in bounds) / len(bounds)
 
 

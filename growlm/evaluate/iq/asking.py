@@ -41,7 +41,10 @@ class Outcome:
     """Whether the likeliest choice is the target; None for a task without choices."""
     cut: int = 0
     """Tokens of the prompt that did not fit."""
-    why_failed: str = ""
+    unwritten: str = ""
+    """Why there is no written answer, if there is none."""
+    unweighed: str = ""
+    """The same of the likelihoods: why one of them or all are missing."""
 
     def line(self) -> dict[str, Any]:
         """The item's line of items.jsonl."""
@@ -50,8 +53,8 @@ class Outcome:
         told |= {"answer": self.answer, "target": item.target, "text": self.text, "cut": self.cut}
         if item.choices:
             told |= {"choices": item.choices, "logprobs": self.logprobs, "likeliest": self.likeliest}
-        if self.why_failed:
-            told["failed"] = self.why_failed
+        told |= {"failed": self.unwritten} if self.unwritten else {}
+        told |= {"failed_likelihood": self.unweighed} if self.unweighed else {}
         return told | {"prompt": item.prompt}
 
 
@@ -86,7 +89,7 @@ def _likelihoods(
 
 def _written(task: Task, outcome: Outcome, answer: Completion | Failed) -> None:
     if isinstance(answer, Failed):
-        outcome.why_failed = answer.why
+        outcome.unwritten = answer.why
         return
     outcome.text, outcome.answer = answer.text, task.answer(answer.text)
     outcome.right = outcome.answer == outcome.item.target
@@ -98,9 +101,9 @@ def _weighed(outcome: Outcome, place: int, answer: Likelihood | Failed) -> None:
     if outcome.logprobs is None:
         outcome.logprobs, outcome.likeliest = [float("-inf")] * len(item.choices), False
     if isinstance(answer, Failed):
-        outcome.why_failed = answer.why
+        outcome.unweighed, outcome.likeliest = answer.why, False
         return
     outcome.logprobs[place] = answer.logprob
     best = max(range(len(item.choices)), key=outcome.logprobs.__getitem__)
-    outcome.likeliest = not outcome.why_failed and item.choices[best] == item.target
+    outcome.likeliest = not outcome.unweighed and item.choices[best] == item.target
     outcome.cut = max(outcome.cut, answer.cut)

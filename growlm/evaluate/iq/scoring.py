@@ -38,14 +38,15 @@ def _values(outcomes: list[Outcome], metric: str) -> list[float]:
 
 
 def _score(planned: Planned, outcomes: list[Outcome], metric: str, setup: Setup) -> Score | None:
-    """None for likelihoods of a task without choices."""
+    """None for likelihoods of a task without choices, and where no likelihood was answered."""
     items = [one.item for one in outcomes]
-    if metric == LIKELIEST and not items[0].choices:
+    unweighed = _unweighed(outcomes)
+    if metric == LIKELIEST and (unweighed or not items[0].choices):
         return None
     chances = [item.chance for item in items if item.chance is not None]
     guessed = metric == LIKELIEST or not items[0].choices
     values = _values(outcomes, metric)
-    low, high = interval(values, setup.seed)
+    low, high = interval(values)
     shots = planned.task.dials["shots"]
     return Score(
         task=planned.label,
@@ -58,10 +59,17 @@ def _score(planned: Planned, outcomes: list[Outcome], metric: str, setup: Setup)
         shots=setup.dials.get("shots", shots.values[0]),
         chance=sum(chances) / len(chances) if chances and guessed else None,
         cut=sum(one.cut > 0 for one in outcomes),
-        failed=sum(bool(one.why_failed) for one in outcomes),
+        failed=sum(bool(one.unwritten if metric == WRITTEN else one.unweighed) for one in outcomes),
         published=published(planned.label) if metric == WRITTEN else {},
-        notes=[*planned.notes, *_dials(planned, setup)],
+        notes=[*planned.notes, *_dials(planned, setup), *unweighed],
     )
+
+
+def _unweighed(outcomes: list[Outcome]) -> list[str]:
+    """That no likelihood of a task's choices was answered, and why, as a note; none if one was."""
+    if all(one.unweighed and max(one.logprobs or [0.0]) == float("-inf") for one in outcomes):
+        return [f"there are no likelihoods of the choices: {outcomes[0].unweighed}"]
+    return []
 
 
 def _group(planned: Planned) -> str:
@@ -88,6 +96,8 @@ def _average(name: str, scores: list[Score], values: list[list[float]]) -> Score
         group=first.group,
         shots=first.shots,
         chance=sum(chances) / len(chances) if len(chances) == len(scores) else None,
+        cut=sum(score.cut for score in scores),
+        failed=sum(score.failed for score in scores),
         published=published(label) if first.metric == WRITTEN else {},
     )
 

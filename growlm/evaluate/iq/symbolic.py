@@ -7,7 +7,7 @@ can be learnt from the item's shots and from nowhere else, not even from other i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ class Symbolic(Task):
     numbers: tuple[str, ...] = ()
     """The same labels as other copies have them."""
     instruction: str = ""
-    read: Callable[[dict[str, Any]], str] = str
+    read: Callable[[dict[str, Any]], str] = field(kw_only=True)
     """A row's query."""
     zh: bool = False
 

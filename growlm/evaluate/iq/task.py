@@ -145,7 +145,7 @@ class Maker:
 class Generated(Task):
     """A task whose items are made of nothing but random draws."""
 
-    generate: Callable[[Maker], Item] = lambda _: Item("", "")
+    generate: Callable[[Maker], Item] = field(kw_only=True)
 
     def make(self, setup: Setup) -> tuple[list[Item], list[str]]:
         """See `Task`; any number of items."""

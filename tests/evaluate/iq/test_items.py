@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -112,6 +113,26 @@ def test_dials_turn(sets: Path) -> None:
     assert one.query.count("The grass is green.") == 7
     wsc = items("superglue_iq_wsc", items=2, dials={"shots": 2}, data_dir=sets)[0]
     assert len(wsc.shots) == 4
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("task", GENERATED, ids=lambda task: task.name)
+def test_the_easiest_items_with_most_shots_can_be_made(task: Generated, language: Language) -> None:
+    dials = {name: dial.low for name, dial in task.dials.items()} | {"shots": task.dials["shots"].high}
+    for item in task.make(Setup(0, language, 3, dials))[0]:
+        assert len({item.query, *(query for query, _ in item.shots)}) == dials["shots"] + 1
+
+
+def test_the_numbers_of_cluewsc_are_the_hubs(tmp_path: Path) -> None:
+    """There the first label is `true`."""
+    assert prompts(tmp_path / "names", ("true", "false")) == prompts(tmp_path / "numbers", (0, 1))
+
+
+def prompts(folder: Path, labels: tuple[object, object]) -> list[str]:
+    folder.mkdir()
+    write_rows(folder / "cluewsc-dev.jsonl", "cluewsc", labels, 12)
+    made = items("clue_iq_cluewsc", data_dir=folder)
+    return [re.sub(r"\[\w+\]", "", item.prompt) for item in made]
 
 
 def test_pronouns_are_marked_where_they_stand(sets: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from growlm.evaluate.iq.suite import ITEMS, measure, plan, run
 from growlm.evaluate.iq.task import Language, Setup
 from growlm.evaluate.published import published
 from growlm.evaluate.result import RESULTS, Score, load_result
-from growlm.inference.requests import Completion, Failed, Prompt
+from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Prompt
 from tests.evaluate.iq.labelled import write_sets
 from tests.evaluate.iq.solvers import Solver, guesser, oracle, solve
 
@@ -101,6 +101,48 @@ def test_failed_and_cut_items_are_counted(tmp_path: Path) -> None:
     assert [line["index"] for line in lines] == list(range(10))
     assert (lines[0]["failed"], lines[0]["right"], lines[1]["cut"]) == ("no answer", False, 3)
     assert load_result(tmp_path / RESULTS) == result
+
+
+class Half(Solver):
+    """Solves all, but fails the requests of one kind that `fails` says."""
+
+    def __init__(self, kind: type[Prompt] | type[Choice], fails: Callable[[int], bool]) -> None:
+        super().__init__(solve, "half")
+        self.kind, self.fails = kind, fails
+
+    def completions(self, requests: Sequence[Prompt]) -> Iterator[tuple[int, Completion | Failed]]:
+        for index, answer in super().completions(requests):
+            fails = self.kind is Prompt and self.fails(index)
+            yield index, Failed("not supported") if fails else answer
+
+    def likelihoods(self, requests: Sequence[Choice]) -> Iterator[tuple[int, Likelihood | Failed]]:
+        for index, answer in super().likelihoods(requests):
+            fails = self.kind is Choice and self.fails(index)
+            yield index, Failed("not supported") if fails else answer
+
+
+def test_written_answers_and_likelihoods_fail_apart(sets: Path) -> None:
+    tasks = ["superglue_iq"]
+    (*_, written) = measure(Half(Choice, lambda _: True), tasks, items=4, data_dir=sets)
+    assert {written.metric, *(written.notes[-1:])} == {
+        "exact_match",
+        "there are no likelihoods of the choices: not supported",
+    }
+    assert (written.value, written.failed) == (1.0, 0)
+    found = by_name(measure(Half(Choice, lambda index: index == 5), tasks, items=4, data_dir=sets))
+    boolq, group = (found[name, "likelihood"] for name in ("superglue_iq_boolq", "superglue_iq"))
+    assert (boolq.value, boolq.failed, group.failed) == (0.75, 1, 1)
+    assert found["superglue_iq_boolq", "exact_match"].failed == 0
+    found = by_name(measure(Half(Prompt, lambda _: True), tasks, items=4, data_dir=sets))
+    written, likelihood = (found["superglue_iq", metric] for metric in ("exact_match", "likelihood"))
+    assert (written.value, written.failed) == (0, 16)
+    assert (likelihood.value, likelihood.failed) == (1, 0)
+
+
+def test_any_whole_number_is_a_seed() -> None:
+    sometimes = Solver(lambda prompt: solve(prompt) if len(prompt) % 2 else "", "sometimes")
+    (score,) = measure(sometimes, ["replace_word"], items=12, seed=-1)
+    assert 0 < score.low < score.value < score.high < 1
 
 
 def test_an_interrupted_suite_goes_on(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ TASK = Generated(
     dials={
         "shots": shots_dial(0),
         "length": Dial(tuple(range(10, 31)), 4, 500, "numbers from the first to the last"),
-        "digits": Dial((5,), 1, 12, "digits of the first number"),
+        "digits": Dial((5,), 2, 12, "digits of the first number"),
     },
-    pattern=r"\A\s*(\d+(?:(?:, ?|，)\d+)*)",
+    pattern=r"\A\s*(\d+(?:(?:, |，)\d+)*)",
     generate=generate,
 )
