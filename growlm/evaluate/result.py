@@ -37,6 +37,10 @@ class Score:
     published: dict[str, float] = field(default_factory=dict)
     """The same task's value for models in the literature."""
     notes: list[str] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
+    """Of the notes those on another choice of items or examples than the published one."""
+    benchmark: str = ""
+    """Of knowledge: the set, which may have several scores."""
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,31 @@ LEADERBOARD_SHOTS = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthfulq
 
 
 def scores_of(
-    benchmark: Benchmark, items: Mapping[str, Sequence[Item]], shots: int, notes: Sequence[str] = ()
+    benchmark: Benchmark,
+    items: Mapping[str, Sequence[Item]],
+    shots: int,
+    notes: Sequence[str] = (),
+    differs: Sequence[str] = (),
 ) -> list[Score]:
-    """The scores of a benchmark's items by the harness's tasks; the one that counts comes first."""
-    if benchmark.subjects:
-        return _exam(benchmark, items, shots, notes)
+    """The scores of a benchmark's items by the harness's tasks; the one that counts comes first.
+
+    Args:
+        differs: of the notes those on other rows or examples than the published ones.
+    """
+    found = _exam(benchmark, items, shots) if benchmark.subjects else _tasks(benchmark, items, shots)
+    return [
+        replace(score, benchmark=benchmark.name, notes=[*notes, *score.notes], differs=list(differs))
+        for score in found
+    ]
+
+
+def _tasks(benchmark: Benchmark, items: Mapping[str, Sequence[Item]], shots: int) -> list[Score]:
     found = []
     for task, name in benchmark.tasks.items():
         for metric in benchmark.metrics:
-            score = _score(name, metric, measured(items[task], metric), benchmark.group, shots, items[task])
-            found.append(replace(score, notes=list(notes)))
+            found.append(
+                _score(name, metric, measured(items[task], metric), benchmark.group, shots, items[task])
+            )
     return [_beside_published(score, first=score.metric == benchmark.metrics[0]) for score in found]
 
 
@@ -67,19 +82,10 @@ def _not_comparable(parts: Sequence[Score]) -> list[str]:
         for part in parts
         if part.shots != (usual := LEADERBOARD_SHOTS[part.task])
     ]
-    differs = ("rows", "first", "missing", "split")
-    rows = [
-        f"not comparable: {part.task}: {note}"
-        for part in parts
-        for note in part.notes
-        if any(word in note for word in differs) and "examples" not in note
-    ]
-    return shots + rows
+    return shots + [f"not comparable: {part.task}: {note}" for part in parts for note in part.differs]
 
 
-def _exam(
-    benchmark: Benchmark, items: Mapping[str, Sequence[Item]], shots: int, notes: Sequence[str]
-) -> list[Score]:
+def _exam(benchmark: Benchmark, items: Mapping[str, Sequence[Item]], shots: int) -> list[Score]:
     """The mean over subjects, as the leaderboards count, then categories, then subjects."""
     metric = benchmark.metrics[0]
     by_subject = {
@@ -95,7 +101,7 @@ def _exam(
         every,
     )
     weighted = mean(every, metric).value
-    total = replace(total, notes=[*notes, f"the mean of {len(by_subject)} subjects; by items {weighted:.2%}"])
+    total = replace(total, notes=[f"the mean of {len(by_subject)} subjects; by items {weighted:.2%}"])
     scores = [_beside_published(total)]
     for category in dict.fromkeys(name for names in benchmark.subjects.values() for name in names):
         chosen = [found for s, found in by_subject.items() if category in benchmark.subjects[s]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from growlm.errors import RecipeError
 from growlm.evaluate.knowledge import chinese, english
 from growlm.evaluate.knowledge.subjects import CEVAL, CMMLU, MMLU
+from growlm.recipe.keys import did_you_mean
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -107,6 +107,7 @@ def _exam(
     subjects: Mapping[str, tuple[str, ...]],
     task: str,
     convert: Callable[[Row], Row],
+    remark: str = "",
 ) -> Benchmark:
     return Benchmark(
         name=name,
@@ -121,6 +122,7 @@ def _exam(
         examples=("dev",),
         subjects=subjects,
         task_of=task,
+        remark=remark,
     )
 
 
@@ -189,7 +191,15 @@ _ALL = (
         "cluewsc",
     ),
     _exam("cmmlu", "test", 11582, CMMLU, "cmmlu_{}", chinese.cmmlu),
-    _exam("ceval", "val", 1346, CEVAL, "ceval-valid_{}", chinese.ceval),
+    _exam(
+        "ceval",
+        "val",
+        1346,
+        CEVAL,
+        "ceval-valid_{}",
+        chinese.ceval,
+        remark="of the validation set; published values are of the test set, whose answers are not public",
+    ),
 )
 BENCHMARKS = {benchmark.name: benchmark for benchmark in _ALL}
 SUITES = {
@@ -212,12 +222,10 @@ def chosen(names: Sequence[str]) -> list[Benchmark]:
 
 def _unknown(name: str) -> RecipeError:
     known = [*BENCHMARKS, *SUITES]
-    near = difflib.get_close_matches(name.replace("-", "_"), known, 1) or difflib.get_close_matches(
-        name, known, 1
-    )
+    near = did_you_mean(name, known) or did_you_mean(name.replace("-", "_"), known)
     return RecipeError(
         f"There is no benchmark {name!r}",
         where="--task",
-        why=f"did you mean {near[0]!r}?" if near else "",
+        why=f"did you mean {near!r}?" if near else "",
         fix=f"one of {', '.join(known)}",
     )

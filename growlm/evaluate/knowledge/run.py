@@ -14,7 +14,7 @@ from growlm.checkpoint.disk import write_atomic
 from growlm.errors import DataError, RecipeError
 from growlm.evaluate.harness import HarnessModel
 from growlm.evaluate.knowledge.ask import ask, hub_tasks, tasks_of
-from growlm.evaluate.knowledge.averages import AVERAGE, average, scores_of
+from growlm.evaluate.knowledge.averages import average, scores_of
 from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, Benchmark, chosen
 from growlm.evaluate.knowledge.package import load_package
 from growlm.evaluate.knowledge.scores import Item, items
@@ -38,6 +38,8 @@ class Planned:
     limit: int | None
     """Documents of each of the harness's tasks, the first ones; None is all."""
     notes: list[str] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
+    """Of the notes those on other rows or examples than the published ones."""
 
     def settings(self) -> dict[str, Any]:
         """What its scores depend on."""
@@ -158,7 +160,8 @@ def _load(benchmark: Benchmark, data_dir: Path | None) -> Loaded | None:
 
 def _planned(benchmark: Benchmark, loaded: Loaded | None, shots: int | None, limit: int | None) -> Planned:
     """With the shots that are asked for or usual, as far as there are examples."""
-    notes = [*(loaded.notes if loaded else []), *([benchmark.remark] if benchmark.remark else [])]
+    differs = list(loaded.notes) if loaded else []
+    notes = [benchmark.remark] if benchmark.remark else []
     count = benchmark.shots if shots is None else shots
     if loaded and count > loaded.most_shots:
         why = (
@@ -167,10 +170,10 @@ def _planned(benchmark: Benchmark, loaded: Loaded | None, shots: int | None, lim
         notes.append(f"too few examples ({why}), so {loaded.most_shots} shots, not {count}")
         count = loaded.most_shots
     if count and loaded and loaded.examples != benchmark.examples[0]:
-        notes.append(f"examples from the {loaded.examples} split, not {benchmark.examples[0]}")
+        differs.append(f"examples from the {loaded.examples} split, not {benchmark.examples[0]}")
     if limit is not None:
-        notes.append(f"the first {limit:,} documents" + (" of each subject" if benchmark.subjects else ""))
-    return Planned(benchmark, loaded, count, limit, notes)
+        differs.append(f"the first {limit:,} documents" + (" of each subject" if benchmark.subjects else ""))
+    return Planned(benchmark, loaded, count, limit, [*differs, *notes], differs)
 
 
 def _asked(lm: HarnessModel, planned: Planned, *, quiet: bool = True) -> tuple[list[Score], list[Item]]:
@@ -179,7 +182,7 @@ def _asked(lm: HarnessModel, planned: Planned, *, quiet: bool = True) -> tuple[l
     lm.progress = "" if quiet else benchmark.name
     samples = ask(lm, tasks, planned.limit)
     found = {task: items(task, logged, lm) for task, logged in samples.items()}
-    scores = scores_of(benchmark, found, planned.shots, planned.notes)
+    scores = scores_of(benchmark, found, planned.shots, planned.notes, planned.differs)
     return scores, [item for each in found.values() for item in each]
 
 
@@ -214,18 +217,11 @@ def _known(folder: Path, identity: str) -> Result | None:
 
 def _merged(known: Sequence[Score], benchmark: Benchmark, new: Sequence[Score]) -> list[Score]:
     """New scores with those of other benchmarks, in the benchmarks' order, behind the average."""
-    mine = set(benchmark.tasks.values()) | {benchmark.name}
-    kept = [score for score in known if _owner(score) not in mine and score.task != AVERAGE]
-    order = [name for each in BENCHMARKS.values() for name in (*each.tasks.values(), each.name)]
-    merged = sorted([*kept, *new], key=lambda score: order.index(_owner(score)))
+    kept = [score for score in known if score.benchmark in BENCHMARKS and score.benchmark != benchmark.name]
+    order = list(BENCHMARKS)
+    merged = sorted([*kept, *new], key=lambda score: order.index(score.benchmark))
     total = average(merged)
     return merged if total is None else [total, *merged]
-
-
-def _owner(score: Score) -> str:
-    """The task of a score, or the exam of a subject or category."""
-    exams = (name for name, each in BENCHMARKS.items() if each.subjects)
-    return next((name for name in exams if score.task.startswith((f"{name}_", f"{name}/"))), score.task)
 
 
 def _write_items(path: Path, benchmark: Benchmark, found: Sequence[Item], *, keep: bool) -> None:

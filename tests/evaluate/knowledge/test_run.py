@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 pytest.importorskip("lm_eval")
 
 from growlm.evaluate.knowledge.run import measure, plan, run
-from growlm.evaluate.result import load_result
+from growlm.evaluate.result import load_result, save_result
 from tests.evaluate.knowledge.sets import (
     ARC,
     CLUE,
@@ -108,6 +109,23 @@ def test_run_again_it_asks_nothing_and_keeps_the_rest(folder: Path, tmp_path: Pa
     limited = run(model, FACTS, plan(["hellaswag"], folder, limit=2), out, quiet=True)
     assert {s.task: s.items for s in limited.scores}["hellaswag"] == 2
     assert "not comparable: hellaswag: the first 2 documents" in limited.scores[0].notes
+
+
+def test_scores_of_a_benchmark_that_is_no_more_are_dropped(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(Knowing(RIGHT), FACTS, plan(["hellaswag"], folder), out, quiet=True)
+    old = replace(result.scores[0], benchmark="", task="mmlu_of_old")
+    save_result(out, replace(result, scores=[*result.scores, old]))
+    again = run(Knowing(RIGHT), FACTS, plan(["mmlu"], folder), out, quiet=True)
+    assert {score.benchmark for score in again.scores} == {"hellaswag", "mmlu"}
+
+
+def test_an_average_with_examples_of_another_split_says_so(folder: Path, tmp_path: Path) -> None:
+    (folder / "arc-challenge-train.jsonl").rename(folder / "arc-challenge-validation.jsonl")
+    names = ["arc_challenge", "hellaswag", "mmlu", "truthfulqa"]
+    (total, *_) = run(Knowing(RIGHT), FACTS, plan(names, folder), tmp_path, quiet=True).scores
+    assert total.task == "open_llm"
+    assert "not comparable: arc_challenge: examples from the validation split, not train" in total.notes
 
 
 def test_an_item_without_an_answer_is_wrong(folder: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_open_llm_average_of_the_paper() -> None:
 
 def test_an_average_that_is_not_the_leaderboard_s_says_why() -> None:
     few = replace(PARTS[0], shots=0, notes=["too few examples (no train split), so 0 shots, not 25"])
-    short = replace(PARTS[1], notes=["9,000 rows, the official set has 10,042"])
+    short = replace(PARTS[1], differs=["9,000 rows, the official set has 10,042"])
     found = average([few, short, *PARTS[2:]])
     assert found is not None
     assert found.notes == [
@@ -67,6 +67,16 @@ def test_exams_count_subjects_not_items() -> None:
     assert scores["mmlu/virology"].group == "mmlu/subjects"
     assert scores["mmlu"].items == 6
     assert scores["mmlu"].low < scores["mmlu"].value < scores["mmlu"].high
+
+
+def test_every_score_of_an_exam_says_what_is_special() -> None:
+    """So also a category, which stands beside published values of another split."""
+    items = {"ceval-valid_law": [item(right=1.0)]}
+    scores = scores_of(BENCHMARKS["ceval"], items, 5, ["a", "b"], ["b"])
+    assert [score.task for score in scores] == ["ceval", "ceval_humanities", "ceval/law"]
+    assert all(score.notes[:2] == ["a", "b"] and score.differs == ["b"] for score in scores)
+    assert {score.benchmark for score in scores} == {"ceval"}
+    assert "published values are of the test set" in BENCHMARKS["ceval"].remark
 
 
 def test_f1_of_cb_is_the_macro_average_of_sklearn() -> None:

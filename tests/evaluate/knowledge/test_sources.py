@@ -73,9 +73,10 @@ def test_examples_come_from_the_split_that_is_there(tmp_path: Path) -> None:
     (planned,) = plan(["arc_easy"], tmp_path)
     assert planned.shots == 6
     assert planned.notes[1:] == [
-        "too few examples (only 6), so 6 shots, not 25",
         "examples from the validation split, not train",
+        "too few examples (only 6), so 6 shots, not 25",
     ]
+    assert planned.differs == planned.notes[:2]
     assert plan(["arc_easy"], tmp_path, shots=2)[0].shots == 2
 
 
