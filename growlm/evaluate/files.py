@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +18,36 @@ SUFFIXES = (*_ROWS, ".json", ".json.gz", ".csv", ".csv.gz")
 """What can be read: the first row of a .csv names its columns, a .json is a list or one object a line."""
 
 
-def find_file(data_dir: Path, *names: str) -> Path | None:
-    """The file below a folder that has the first of these names that any file has; None: there is none.
+class Folder:
+    """A folder with evaluation data, listed once. Raises DataError: no such folder."""
 
-    Letter case, the extension and the shard number of the hub (`-00000-of-00001`) do not matter, `-`, `_`,
-    `.` and folders are one: `boolq-val` is `BoolQ/val.jsonl`, `superglue/boolq_val.json.gz`, ...
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir():
+            raise DataError("No such folder", where=str(path), fix="--data-dir FOLDER with the files")
+        self.path = path
+        files = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES) and file.is_file())
+        self._names = {file: f"-{_plain(file.relative_to(path))}" for file in files}
 
-    Raises DataError: no such folder, or two files of a name.
-    """
-    if not data_dir.is_dir():
-        raise DataError("No such folder", where=str(data_dir), fix="--data-dir FOLDER with the files")
-    known = {path: _plain(path.relative_to(data_dir)) for path in _files(data_dir)}
-    for name in map(_fold, names):
-        found = [path for path, plain in known.items() if f"-{plain}".endswith(f"-{name}")]
-        if len(found) > 1:
-            raise DataError(
-                f"More than one file could be {name!r}",
-                where=str(data_dir),
-                why=", ".join(str(path.relative_to(data_dir)) for path in found),
-                fix="leave one of them there",
-            )
-        if found:
-            return found[0]
-    return None
+    def find(self, *names: str) -> Path | None:
+        """The file that has the first of these names that any file has; None: there is none.
 
+        Letter case, the extension and the shard number of the hub (`-00000-of-00001`) do not matter, `-`,
+        `_`, `.` and folders are one: `boolq-val` is `BoolQ/val.jsonl`, `superglue/boolq_val.json.gz`, ...
 
-def find_rows(data_dir: Path, *names: str) -> list[dict[str, Any]]:
-    """The rows of `find_file`.
-
-    Raises DataError: see there and `read_rows`; no such file.
-    """
-    path = find_file(data_dir, *names)
-    if path is None:
-        raise DataError(
-            f"No file for {names[0]!r}",
-            where=str(data_dir),
-            why=f"none has the name {' or '.join(names)} and one of the extensions {', '.join(SUFFIXES)}",
-            fix="put it there: docs/evaluation.md says where each comes from",
-        )
-    return read_rows(path)
+        Raises DataError: two files of a name.
+        """
+        for name in map(_fold, names):
+            found = [file for file, its in self._names.items() if its.endswith(f"-{name}")]
+            if len(found) > 1:
+                raise DataError(
+                    f"More than one file could be {name!r}",
+                    where=str(self.path),
+                    why=", ".join(str(file.relative_to(self.path)) for file in found),
+                    fix="leave one of them there",
+                )
+            if found:
+                return found[0]
+        return None
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -66,14 +56,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         found = [row for _, row in rows(path)]
     else:
         text = _text(path)
-        found = _csv(text) if ".csv" in path.suffixes else _json(text, path)
+        found = _csv(text, path) if ".csv" in path.suffixes else _json(text, path)
     if not found:
         raise DataError("The file has no rows", where=str(path), fix="fetch it again")
     return found
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
 
 
 def _plain(path: Path) -> str:
@@ -98,18 +84,18 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _csv(text: str) -> list[dict[str, Any]]:
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+def _csv(text: str, path: Path) -> list[dict[str, Any]]:
+    lines = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        return list(lines)
+    except csv.Error as error:
+        raise _damaged(path, lines.line_num + 1, str(error)) from error
 
 
 def _json(text: str, path: Path) -> list[dict[str, Any]]:
-    try:
-        if not text.lstrip().startswith("["):
-            return [_object(line, path, n) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        found = json.loads(text)
-    except ValueError as error:
-        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
-        raise _damaged(path, line, str(error)) from error
+    if not text.lstrip().startswith("["):
+        return [_object(line, path, n) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    found = _parsed(text, path, 1)
     for index, row in enumerate(found):
         if not isinstance(row, dict):
             raise _damaged(path, 1, f"element {index} of the list is a {type(row).__name__}, not an object")
@@ -117,13 +103,20 @@ def _json(text: str, path: Path) -> list[dict[str, Any]]:
 
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise _damaged(path, number, str(error)) from error
+    found = _parsed(line, path, number)
     if not isinstance(found, dict):
         raise _damaged(path, number, f"it is a {type(found).__name__}, not an object")
     return found
+
+
+def _parsed(text: str, path: Path, first: int) -> Any:
+    """JSON that begins in line `first`."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _damaged(path, first + error.lineno - 1, error.msg) from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a thousand brackets
+        raise _damaged(path, first, str(error)) from error
 
 
 def _damaged(path: Path, line: int, why: str) -> DataError:

@@ -39,7 +39,7 @@ def plan(names: Sequence[str], setup: Setup, say: Say = lambda _: None) -> list[
         raise RecipeError("A task needs an item", where=f"--items {setup.items}", fix="--items 100")
     found = []
     for task in tasks:
-        if isinstance(task, Symbolic) and not task.there(setup.data_dir) and not names:
+        if isinstance(task, Symbolic) and not task.there(setup.folder) and not names:
             say(f"{task.name} is left out: it is made from {task.wanted()}, in --data-dir")
             continue
         items, notes = task.make(setup)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from growlm.errors import DataError
-from growlm.evaluate.files import SUFFIXES, find_file, read_rows
+from growlm.evaluate.files import SUFFIXES, Folder, read_rows
 from growlm.evaluate.iq.draws import Draws
 from growlm.evaluate.iq.task import VERSION, Dial, Item, Setup, Task
 
@@ -37,7 +37,7 @@ class Symbolic(Task):
     """A task made from a labelled set in files of the user's."""
 
     validation: tuple[str, ...] = ()
-    """Names of the file whose rows are asked, the first that is there (`find_file`)."""
+    """Names of the file whose rows are asked, the first that is there (`Folder.find`)."""
     train: tuple[str, ...] = ()
     """Names of the file that shots come from; without one they are other rows of the same file."""
     rows: tuple[int, ...] = ()
@@ -60,14 +60,14 @@ class Symbolic(Task):
         shots = f", shots from {' or '.join(self.train)}" if self.train else ""
         return f"{' or '.join(self.validation)} ({SUFFIXES[0]}, {SUFFIXES[3]}, ...){shots}"
 
-    def there(self, data_dir: Path | None) -> bool:
-        """Whether its rows are in the folder. Raises DataError: see `find_file`."""
-        return data_dir is not None and find_file(data_dir, *self.validation) is not None
+    def there(self, folder: Folder | None) -> bool:
+        """Whether its rows are in the folder. Raises DataError: see `Folder.find`."""
+        return folder is not None and folder.find(*self.validation) is not None
 
     def make(self, setup: Setup) -> tuple[list[Item], list[str]]:
         """See `Task`; at most as many items as the set has rows. Raises DataError for damaged data."""
         self.check(setup.dials)
-        rows, pool, notes = self._read(setup.data_dir)
+        rows, pool, notes = self._read(setup.folder)
         order = Draws("iq", VERSION, self.name, setup.seed, "rows").shuffled(range(len(rows)))
         asked = self.items if setup.items is None else setup.items
         if asked > len(rows):
@@ -75,19 +75,19 @@ class Symbolic(Task):
         made = [self._item(index, rows[at], (pool, rows), setup) for index, at in enumerate(order[:asked])]
         return made, notes
 
-    def _read(self, data_dir: Path | None) -> tuple[list[Labelled], list[Labelled], list[str]]:
+    def _read(self, folder: Folder | None) -> tuple[list[Labelled], list[Labelled], list[str]]:
         """The rows to ask, those to take shots from, and remarks."""
-        path = find_file(data_dir, *self.validation) if data_dir else None
-        if path is None or data_dir is None:
+        path = folder.find(*self.validation) if folder else None
+        if path is None or folder is None:
             raise DataError(
                 f"{self.name} is made from files that are not there",
-                where=f"--data-dir {data_dir or ''}",
+                where=f"--data-dir {folder.path}" if folder else f"--task {self.name} without --data-dir",
                 why=f"wanted: {self.wanted()}",
-                fix="--data-dir FOLDER with them",
+                fix="--data-dir FOLDER with them: docs/evaluation.md says where to get them",
             )
         found = read_rows(path)
         rows, notes = self._labelled(found, path), self._remarks(path, len(found))
-        train = find_file(data_dir, *self.train) if self.train else None
+        train = folder.find(*self.train) if self.train else None
         if self.train and train is None:
             notes.append(f"no {' or '.join(self.train)}: shots are other rows of {path.name}")
         return rows, self._labelled(read_rows(train), train) if train else [], notes
@@ -156,7 +156,7 @@ class Symbolic(Task):
             return draws.sample(found, count)
         raise DataError(
             f"{self.name} has too few rows for {count} shots of each label",
-            where=f"--dial shots={count}",
+            where=f"--shots {count}",
             why=f"label {label!r} has {len(found)}",
-            fix=f"--dial shots={len(found)}",
+            fix=f"--shots {len(found)}",
         )

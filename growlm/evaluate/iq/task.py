@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from growlm.errors import RecipeError
+from growlm.evaluate.files import Folder
 from growlm.evaluate.iq.draws import Draws
 from growlm.recipe.keys import did_you_mean
 
@@ -73,6 +75,11 @@ class Setup:
     dials: Mapping[str, int] = field(default_factory=dict)
     data_dir: Path | None = None
     """Where the labelled sets of symbolic mapping are."""
+
+    @cached_property
+    def folder(self) -> Folder | None:
+        """What is in `data_dir`, listed once. Raises DataError: no such folder."""
+        return None if self.data_dir is None else Folder(self.data_dir)
 
 
 @dataclass(frozen=True)

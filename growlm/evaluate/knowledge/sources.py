@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from growlm.errors import DataError
-from growlm.evaluate.files import SUFFIXES, find_file, read_rows
+from growlm.evaluate.files import SUFFIXES, Folder, read_rows
 from growlm.evaluate.knowledge.benchmarks import Benchmark, Row, Rows
 
 SPLITS = {
@@ -21,7 +21,7 @@ SPLITS = {
 """What files call each split of the harness's, the likeliest first."""
 
 Find = Callable[..., Path | None]
-"""As `find_file` without its folder."""
+"""As `Folder.find`."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ def load(benchmark: Benchmark, data_dir: Path) -> Loaded | None:
 
     Raises DataError: a row that is none of this benchmark (file and line), two files of a name, no folder.
     """
-    return load_with(benchmark, lambda *names: find_file(data_dir, *names))
+    return load_with(benchmark, Folder(data_dir).find)
 
 
 def load_with(benchmark: Benchmark, find: Find) -> Loaded | None:
