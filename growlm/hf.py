@@ -143,7 +143,7 @@ class _Behind(Reading):
     past_key_values: Any = None
 
     def layer(self, index: int) -> Layer:
-        return _BehindLayer(self.positions, self.length, self.seen, None, self.past_key_values, index)
+        return _BehindLayer(self.positions, None, self.past_key_values, index)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Pr
 from growlm.inference.score import Asked, Found
 from growlm.inference.text import Text
 
+SWALLOWED = "the tokenizer merges the continuation into the context: no token is its own"
+
 
 class Asking(ABC):
     """A `Model` around ids: what is below says how likely they are, and goes on with them."""
@@ -37,6 +39,8 @@ class Asking(ABC):
             scored = len(continuation)
             if scored > self.context:
                 yield index, Failed(f"the continuation has {scored} tokens, the context holds {self.context}")
+            elif scored == 0 and requests[index].continuation:
+                yield index, Failed(SWALLOWED)
             elif scored == 0:
                 yield index, Likelihood(0.0, True, 0)
             else:

@@ -20,11 +20,11 @@ ROWS = 8
 
 
 def pack(decoder: Decoder) -> Decoder:
-    """The same decoder with its matrices laid out, if it is on a CPU in fp32 or bf16: it can be read, and no
-    longer be trained or saved."""
+    """The same decoder with its matrices laid out, if it is on a CPU that has kernels for them in its
+    dtype: it can be read, and no longer be trained or saved."""
     if decoder.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return decoder
-    if decoder.embedding.weight.dtype not in (torch.float32, torch.bfloat16):
+    if decoder.embedding.weight.dtype not in _dtypes():
         return decoder
     for module in list(decoder.modules()):
         fused = (
@@ -59,6 +59,12 @@ class PackedHead(Split):
         """Logits (..., V) in fp32; `weight` is what was laid out."""
         del weight
         return widened(_product(hidden, self._weight, None), mult, bias)
+
+
+def _dtypes() -> tuple[torch.dtype, ...]:
+    """That this CPU has kernels for: bf16 takes AVX-512 or its like."""
+    ops: Any = torch.ops.mkldnn
+    return (torch.float32, torch.bfloat16) if ops._is_mkldnn_bf16_supported() else (torch.float32,)
 
 
 def _laid_out(weight: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Reading:
     def layer(self, index: int) -> Layer:
         """What the attention of a layer needs."""
         keys_values = None if self.cache is None else self.cache.layers[index][:, :, :, : self.slots]
-        return Layer(self.positions, self.length, self.seen, keys_values, start=self.start)
+        return Layer(self.positions, keys_values, start=self.start)
 
     def shared(self, config: ModelConfig, family: Family, dtype: torch.dtype) -> Shared:
         """What all layers need, in the dtype of their queries."""
@@ -83,8 +83,6 @@ class Layer:
     """A `Reading` for one layer, with its part (2, B, K, S, E) of the cache."""
 
     positions: Tensor
-    length: int
-    seen: Tensor | None
     keys_values: Tensor | None
     start: int | None = field(default=None, kw_only=True)
     shared: Shared = field(default=Shared(), kw_only=True)

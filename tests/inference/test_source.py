@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from growlm.convert.dialects import DIALECTS
 from growlm.convert.write import write_folder
 from growlm.errors import CheckpointError, GrowLMError, RecipeError
 from growlm.growth.weights import MemoryWeights
+from growlm.inference.asking import SWALLOWED
 from growlm.inference.facts import facts, stages_of
 from growlm.inference.foreign import Foreign, load_foreign
 from growlm.inference.packed import pack
@@ -29,6 +33,7 @@ from tests.train.helpers import straight_run
 
 CHOICES = [Choice("the cat", f" {end}") for end in ("sat", "ran to the hat", "s")] + [Choice("", "a ☃")]
 CHOICES += [Choice("the dog ran " * 30, "to the hat"), Choice("a", " the hat" * 60), Choice("a", "")]
+CHOICES += [Choice("the c", "at")]  # which become two tokens together: none is the continuation's own
 PROMPTS = [Prompt("the cat sat", 9), Prompt("", 5, temperature=1.5, seed=3), Prompt("the " * 90, 4)]
 
 
@@ -86,10 +91,11 @@ def test_transformers_and_two_processes_answer_the_same(folder: Path) -> None:
 
 def test_what_is_too_long_is_said(folder: Path) -> None:
     found, written, _ = answers(open_local(folder, device="cpu"))
-    assert [type(found[i]) for i in (4, 5, 6)] == [Likelihood, Failed, Likelihood]
+    assert [type(found[i]) for i in (4, 5, 6, 7)] == [Likelihood, Failed, Likelihood, Failed]
     ids = len(open_local(folder).text.encode(CHOICES[4].context + CHOICES[4].continuation))
     assert found[4].cut == ids - 49
     assert found[6] == Likelihood(0.0, True, 0)
+    assert found[7] == Failed(SWALLOWED)
     assert isinstance(written[2], Completion)
     assert written[2].cut == len(open_local(folder).text.encode(PROMPTS[2].text)) - 44
 
@@ -150,6 +156,18 @@ def test_weights_that_are_laid_out_are_the_same_function(family: str, ramp: bool
     c = config(family)
     whole = decoder(c, trained(c)).eval()
     assert torch.equal(pack(whole).logits(tokens), whole.logits(tokens))  # fp64 stays as it is
+
+
+def test_a_cpu_without_bf16_kernels_reads_bf16() -> None:
+    code = """if True:
+        import torch
+        from growlm.inference.packed import pack
+        from tests.model.tiny import config, decoder, trained
+        assert not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        model = decoder(config("llama"), trained(config("llama"))).bfloat16().eval().requires_grad_(False)
+        pack(model).logits(torch.arange(9)[None])"""
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_what_is_known_of_a_run(recipe: Any, tmp_path: Path) -> None:  # noqa: F811
