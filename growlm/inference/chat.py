@@ -13,8 +13,8 @@ from growlm.data.tokenizer import Tokenizer
 from growlm.data.tokenizer_files import TOKENIZER
 from growlm.inference.generate import Draw
 from growlm.inference.local import Local
-from growlm.inference.serve.complete import HeldBack
-from growlm.inference.text import UNKNOWN, Stream
+from growlm.inference.steps import steps
+from growlm.inference.text import UNKNOWN
 from growlm.train.restore import find_checkpoint, find_tokenizer
 from growlm.train.stored import DATA_CARD
 
@@ -53,23 +53,18 @@ class Conversation:
         """The answer to a turn, in pieces of whole characters. What was given stays if it is left early."""
         self._add(typed)
         text, start, said = self._model.text, len(self._ids), ""
-        stream, stops = Stream(text), HeldBack((_NEXT,) if self._instructed else ())
-        for token in self._writer.stream(self._ids, self._draw, max_tokens=self._tokens):
-            self._unended = token.id not in text.ends
-            if not self._unended and self._instructed:
-                break  # the next turn follows as in training, without the end of a document between
-            self._ids.append(token.id)
-            new = stops.push(stream.push(token.id)) if self._unended else ""
-            said += new
-            if new:
-                yield new
-            if stops.stopped or not self._unended:
-                break
-        rest = stops.push(stream.finish()) + stops.finish()
-        if stops.stopped:
-            self._ids[start:] = text.encode(said, frame=False)
-        if rest := rest.rstrip(UNKNOWN):  # of a character whose end is missing
-            yield rest
+        stop = (_NEXT,) if self._instructed else ()
+        for step in steps(self._writer, text, self._ids, self._draw, max_tokens=self._tokens, stop=stop):
+            if step.token is not None:
+                self._unended = step.token.id not in text.ends
+                if self._unended or not self._instructed:  # else the next turn follows as in training,
+                    self._ids.append(step.token.id)  # without the end of a document between
+            said += step.sure
+            if step.finish == "stop" and self._unended:
+                self._ids[start:] = text.encode(said, frame=False)
+            # at the end a character may lack its own
+            if sure := step.sure.rstrip(UNKNOWN) if step.finish else step.sure:
+                yield sure
 
     def _add(self, typed: str) -> None:
         """Put a turn behind the text."""
@@ -119,12 +114,8 @@ def converse(
 
 def go_on(model: Local, prompt: str, draw: Draw, *, tokens: int) -> str:
     """What the model writes behind a prompt."""
-    stream, said = Stream(model.text), ""
     ids = model.text.prompts([prompt])[0]
-    for token in model.writer().stream(ids, draw, max_tokens=tokens):
-        if token.id not in model.text.ends:
-            said += stream.push(token.id)
-    return said + stream.finish()
+    return "".join(step.sure for step in steps(model.writer(), model.text, ids, draw, max_tokens=tokens))
 
 
 def visible(text: str) -> str:

@@ -157,13 +157,14 @@ class Stream:
     """Ids to text one by one: `push` gives what is sure of the text, `finish` the rest of it.
 
     A character may be spread over several tokens; and what a token says may depend on the one before it,
-    so each is decoded behind a few known ones.
+    so each is decoded behind a few known ones; the first behind `before`, which is not given again.
     """
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, before: Sequence[int] = ()) -> None:
         self._text = text
-        self._ids: list[int] = []
-        self._known, self._read = 0, 0  # ids[known:read] were written, as a beginning for what follows
+        whole = not text.decode(before).endswith(UNKNOWN)
+        self._ids = list(before) if whole else []
+        self._known, self._read = 0, len(self._ids)  # ids[known:read] are known, to begin what follows
 
     def push(self, token: int) -> str:
         """The new text, empty while a character is incomplete."""

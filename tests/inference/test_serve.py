@@ -21,7 +21,6 @@ from growlm.inference.endpoint import Endpoint
 from growlm.inference.local import Local
 from growlm.inference.requests import Choice, Completion, Likelihood, Prompt
 from growlm.inference.score import Asked
-from growlm.inference.serve.complete import HeldBack
 from growlm.inference.serve.server import LARGEST_BODY, Server
 from growlm.inference.source import open_local
 from tests.convert.checkpoints import TEXTS, random_decoder, save, small
@@ -124,15 +123,6 @@ def test_stops_are_cut_off_also_where_they_come_in_pieces(model: Local, client: 
     parts = [part.choices[0] for part in client.completions.create(**ask, stream=True)]
     assert "".join(part.text for part in parts) == expected
     assert parts[-1].finish_reason == "stop"
-
-
-@pytest.mark.parametrize("text", ["aab", "abab", "xaax", "", "ab", "aaab", "baba"])
-def test_text_is_held_back_while_it_may_be_a_stop(text: str) -> None:
-    stops = ("ab", "bb", "aac")
-    expected = text[: min((at for s in stops if (at := text.find(s)) >= 0), default=len(text))]
-    held = HeldBack(stops)
-    assert "".join(map(held.push, text)) + held.finish() == expected
-    assert held.stopped == (expected != text)
 
 
 def test_draws_follow_the_seed_and_each_choice_has_its_own(client: openai.OpenAI) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from growlm.inference.generate import Draw, Token, Writer, first_stop
+from growlm.inference.generate import Draw, Token, Writer
 from growlm.inference.serve.ask import Ask, Prompted
+from growlm.inference.steps import steps
 from growlm.inference.text import Stream, Text
 
 _LEAST = -9999.0  # JSON has no infinity
@@ -49,22 +50,15 @@ class _Choice:
         self._clear()
         if ask.echo:
             yield self._echoed()
-        stream, stops = Stream(self.text), HeldBack(ask.stop)
         draw, top = Draw(ask.temperature, ask.top_p, self.seed, ask.top_k), ask.logprobs or 0
-        for token in self.writer.stream(self.prompt.ids, draw, max_tokens=ask.max_tokens, top=top):
-            new = "" if token.id in self.text.ends else stream.push(token.id)
-            self._remember(token, self.offset)
-            self.offset += len(new)
-            written = stops.push(new)
-            ended = token.id in self.text.ends
-            if ended and not stops.stopped:
-                written += stops.push(stream.finish()) + stops.finish()
-            if stops.stopped or ended:
-                yield Piece(self.index, written, self._taken(), "stop", 1)
-                return
-            yield Piece(self.index, written, self._taken(), None, 1)
-        rest = stops.push(stream.finish())
-        yield Piece(self.index, rest + stops.finish(), None, "stop" if stops.stopped else "length")
+        written = steps(
+            self.writer, self.text, self.prompt.ids, draw, max_tokens=ask.max_tokens, stop=ask.stop, top=top
+        )
+        for step in written:
+            if step.token is not None:
+                self._remember(step.token, self.offset)
+            self.offset += len(step.new)
+            yield Piece(self.index, step.sure, self._taken(), step.finish, int(step.token is not None))
 
     def _echoed(self) -> Piece:
         """The prompt itself, with its likelihoods if they are wanted."""
@@ -106,34 +100,6 @@ class _Choice:
 
     def _clear(self) -> None:
         self.columns = {key: [] for key in ("tokens", "token_logprobs", "top_logprobs", "text_offset")}
-
-
-class HeldBack:
-    """Text up to the first of some stops; what may be the beginning of one is held back."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops, self._held = stops, ""
-        self.stopped = False
-
-    def push(self, new: str) -> str:
-        """What is sure of the text, more of which is `new`; nothing once it has stopped."""
-        if self.stopped:
-            return ""
-        text = self._held + new
-        found = first_stop(text, self._stops)
-        if found is not None:
-            self.stopped, self._held = True, ""
-            return text[:found]
-        most = max(map(len, self._stops), default=1) - 1
-        lengths = range(min(most, len(text)), 0, -1)
-        kept = next((n for n in lengths if any(s.startswith(text[-n:]) for s in self._stops)), 0)
-        self._held = text[len(text) - kept :]
-        return text[: len(text) - kept]
-
-    def finish(self) -> str:
-        """What was held back, where nothing more comes."""
-        held, self._held = self._held, ""
-        return held
 
 
 def _finite(logprob: float) -> float:
