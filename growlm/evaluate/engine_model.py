@@ -1,8 +1,12 @@
-"""A model under training, as evaluations want it: an engine over any layout, answering on all ranks alike."""
+"""A model under training, as evaluations want it.
+
+Where one rank has all of it, its decoder is asked like any other model, behind a cache. Over several ranks
+the engine answers, on all of them alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -10,6 +14,7 @@ from growlm.convert.companions import companions_for
 from growlm.data.tokenizer import Tokenizer
 from growlm.inference.asking import Asking
 from growlm.inference.generate import Wanted, Written
+from growlm.inference.local import Local
 from growlm.inference.score import Asked, Found
 from growlm.inference.text import Stream, Text
 from growlm.parallel.engine import Engine
@@ -18,14 +23,44 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Read together by a rank, padding included."""
 
 
+Turn = Callable[[], None]
+"""Called before every batch; what it raises ends the asking."""
+
+
+def model_of(engine: Engine, tokenizer: Tokenizer, context: int, turn: Turn = lambda: None) -> Asking:
+    """The model that an engine trains, as it is now, masks included. Every call of it is a collective."""
+    kind = OwnModel if engine.layout.world == 1 else EngineModel
+    return kind(engine, tokenizer, context, turn)
+
+
+class OwnModel(Local):
+    """All of it on this rank: its weights, in the precision of the training."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, context: int, turn: Turn) -> None:
+        text = Text(companions_for(tokenizer, context))
+        super().__init__(engine.model, text, context=context, identity="in training")
+        self._turn = turn
+
+    def score(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Found]]:
+        """How likely ids are, in trees."""
+        for found in super().score(asked):
+            self._turn()
+            yield found
+
+    def write(self, batch: Sequence[Wanted]) -> list[Written]:
+        """Go on with texts behind one cache."""
+        self._turn()
+        return super().write(batch)
+
+
 class EngineModel(Asking):
-    """A model under training; a `Model` whose every call is a collective. It writes greedily only."""
+    """Its parts on several ranks. It writes greedily only."""
 
     rows = 64
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, context: int) -> None:
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, context: int, turn: Turn = lambda: None) -> None:
         super().__init__(Text(companions_for(tokenizer, context)), context=context, identity="in training")
-        self._engine = engine
+        self._engine, self._turn = engine, turn
 
     def score(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Found]]:
         """How likely ids are."""
@@ -66,6 +101,7 @@ class EngineModel(Asking):
         self, inputs: Sequence[list[int]], targets: Sequence[list[int]], scored: Sequence[int]
     ) -> Iterator[tuple[list[float], list[int]]]:
         """Of each text the losses of its last `scored` targets, and the likeliest ids in their places."""
+        self._turn()
         longest = max(map(len, inputs))
         length = longest + -longest % self._engine.layout.tp  # sequence parallelism divides it
         x, y = (torch.tensor([ids + [0] * (length - len(ids)) for ids in some]) for some in (inputs, targets))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from growlm.data.tokenizer import Tokenizer
 from growlm.errors import DataError, RecipeError
-from growlm.evaluate.engine_model import EngineModel
+from growlm.evaluate.engine_model import Turn, model_of
 from growlm.evaluate.iq import suite
 from growlm.evaluate.iq.asking import Planned, ask
 from growlm.evaluate.iq.scoring import WRITTEN, scores_of
@@ -18,6 +18,7 @@ from growlm.evaluate.iq.tasks import GROUPS, TASKS
 from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, SUITES
 from growlm.evaluate.result import Score
 from growlm.inference.requests import Model
+from growlm.parallel.compile import as_written
 from growlm.parallel.engine import Engine
 from growlm.recipe.keys import did_you_mean
 from growlm.recipe.schema import Recipe
@@ -35,10 +36,13 @@ class TrainingTasks:
     benchmarks: Sequence[PlannedBenchmark]
     items: int
 
-    def measure(self, engine: Engine, tokenizer: Tokenizer, context: int) -> list[dict[str, Any]]:
-        """The scores of the engine's model as it is now. A collective."""
-        model = EngineModel(engine, tokenizer, context)
-        return [_recorded(score) for score in (*self._iq(model), *self._knowledge(model))]
+    def measure(
+        self, engine: Engine, tokenizer: Tokenizer, context: int, turn: Turn = lambda: None
+    ) -> list[dict[str, Any]]:
+        """The scores of the engine's model as it is now; `turn` is called between batches. A collective."""
+        model = model_of(engine, tokenizer, context, turn)
+        with as_written(engine.layout):
+            return [_recorded(score) for score in (*self._iq(model), *self._knowledge(model))]
 
     def _iq(self, model: Model) -> Iterator[Score]:
         if not self.planned:

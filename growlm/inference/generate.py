@@ -107,7 +107,8 @@ def write(model: Decoder, text: Text, batch: Sequence[Wanted], *, slots: int) ->
     """
     known, rows = Known(text), [Written(wanted, Stream(text)) for wanted in batch]
     lengths = torch.tensor([len(w.ids) for w in batch], device=model.device)
-    cache = KeyValues(model.config, len(batch), slots, model.device, model.embedding.weight.dtype)
+    dtype = model.compute_dtype or model.embedding.weight.dtype
+    cache = KeyValues(model.config, len(batch), slots, model.device, dtype)
     logits = known.of(_read_prompts(model, cache, [w.ids for w in batch], lengths))
     alive = list(rows)
     while alive:

@@ -21,7 +21,7 @@ class Local(Asking):
 
     def __init__(self, decoder: Decoder, text: Text, *, context: int, identity: str) -> None:
         super().__init__(text, context=context, identity=identity)
-        self.decoder = decoder.eval().requires_grad_(False)
+        self.decoder = decoder
         self.rows = ROWS[decoder.device.type]
 
     def writer(self) -> Writer:

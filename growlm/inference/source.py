@@ -85,7 +85,8 @@ def open_local(
         decoder, text, trained, weights = _of_checkpoint(path, None if data is None else Path(data))
     context = _context(context, trained, decoder, path)
     identity = _identity(weights, text, dtype, context)
-    return Local(pack(decoder.to(place, dtype)), text, context=context, identity=identity)
+    decoder = pack(decoder.to(place, dtype).eval().requires_grad_(False))
+    return Local(decoder, text, context=context, identity=identity)
 
 
 def _identity(weights: str, text: Text, dtype: torch.dtype, context: int) -> str:

@@ -44,6 +44,7 @@ def constant_tables(*given: Any) -> Tables:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # training may use the same tables
 def _cached_tables(
     exponents: tuple[float, ...],
     theta: float,

@@ -25,6 +25,7 @@ from torch.utils.checkpoint import (
 
 from growlm.model.decoder import Block, Decoder
 from growlm.model.masks import Masks
+from growlm.model.reading import Layer
 from growlm.plan.layout import Layout
 
 
@@ -41,9 +42,16 @@ class FullyRecomputed(Block):
     """A block that keeps its input alone."""
 
     def forward(
-        self, x: Tensor, masks: Masks | None, gate: Tensor | None, seen: Tensor | None = None
+        self,
+        x: Tensor,
+        masks: Masks | None,
+        gate: Tensor | None,
+        seen: Tensor | None = None,
+        reading: Layer | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(B, T, D) -> (B, T, D); a `reading` is no training and keeps nothing."""
+        if reading is not None:
+            return super().forward(x, masks, gate, seen, reading)
         return checkpoint(  # type: ignore[no-any-return]
             super().forward, x, masks, gate, seen, use_reentrant=False, preserve_rng_state=False
         )
@@ -53,9 +61,16 @@ class SelectivelyRecomputed(Block):
     """A block that keeps its input and what `is_kept`."""
 
     def forward(
-        self, x: Tensor, masks: Masks | None, gate: Tensor | None, seen: Tensor | None = None
+        self,
+        x: Tensor,
+        masks: Masks | None,
+        gate: Tensor | None,
+        seen: Tensor | None = None,
+        reading: Layer | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(B, T, D) -> (B, T, D); a `reading` is no training and keeps nothing."""
+        if reading is not None:
+            return super().forward(x, masks, gate, seen, reading)
         return checkpoint(  # type: ignore[no-any-return]
             super().forward,
             x,

@@ -27,7 +27,7 @@ from growlm.plan.flops import flops_per_token
 from growlm.testing.faults import fault_point
 from growlm.train.evaluate import evaluate
 from growlm.train.guard import decide
-from growlm.train.measure import measure_tasks, tasks_are_due
+from growlm.train.measure import measure_missing, measure_tasks, tasks_are_due
 from growlm.train.saver import Saved
 from growlm.train.schedule import learning_rate, rewarm
 from growlm.train.session import Session
@@ -68,8 +68,9 @@ def _train_steps(session: Session, state: TrainState) -> None:
     apart = session.recipe.data.document_mask
     state.engine.keep_documents_apart(session.tokenizer.eos_id if apart else None)
     tally = Tally(session, state)
+    measured = measure_missing(session, state)
     turn = _agree(session, state, tally)  # the first batch is there, on all ranks
-    if turn.stop:
+    if turn.stop and (more or p.stage_step < stage.steps or not measured):
         raise turn.stop
     while p.stage_step < stage.steps:
         with session.watchdog.phase("step", p.step + 1):
@@ -84,17 +85,20 @@ def _train_steps(session: Session, state: TrainState) -> None:
             elif not session.lags:
                 tally.settle()
             p.train_seconds += time.perf_counter() - started
+            if last:  # before anything that takes long
+                with session.watchdog.phase("save", p.step):
+                    save(session, state, "before_growth" if more else None)
             if tasks_are_due(session, state):
                 tally.settle()
-                measure_tasks(session, state)
+                measured = measure_tasks(session, state)
             turn = _agree(session, state, tally)
             with session.watchdog.phase("save", p.step):
-                if last or turn.stop:
+                if turn.stop and not last:
                     tally.settle()
-                    save(session, state, "before_growth" if last and more else None)
-                else:
+                    save(session, state)
+                elif not last:
                     _save_on_the_way(session, state, tally, turn)
-        if turn.stop and (more or not last):
+        if turn.stop and (more or not last or not measured):
             raise turn.stop
 
 

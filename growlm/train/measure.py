@@ -10,25 +10,57 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from growlm.testing.faults import fault_point
+from growlm.train.record import read_record
 from growlm.train.session import Session
 from growlm.train.state import TrainState
+from growlm.train.tasks import UnfinishedError
 
 
-def measure_tasks(session: Session, state: TrainState) -> None:
+def measure_tasks(session: Session, state: TrainState) -> bool:
     """Measure the tasks of the recipe and put their scores on record.
 
-    The run goes on as if this had not been: neither its numbers nor its training time know of it.
+    The numbers of the run go on as if this had not been; its seconds are paid for and count. Whether they are
+    measured: they are not where a signal or the cost limit ended it.
     """
     assert session.tasks is not None
     p, stage = state.progress, session.recipe.stages[state.progress.stage]
     started = time.perf_counter()
-    with session.watchdog.phase("eval", p.step), _undisturbed(session, state):
-        scores = session.tasks.measure(state.engine, session.tokenizer, stage.seq_len)
-    seconds = time.perf_counter() - started
+
+    def turn() -> None:
+        """A batch is done: the watchdog's time starts anew, and all ranks end together."""
+        fault_point("train.tasks")
+        session.watchdog.arm("eval", p.step)
+        stop = bool(session.stop) or session.world.orphaned
+        spent = p.train_seconds + time.perf_counter() - started
+        if any(session.world.control(stop, session.world.main and session.over_budget(spent))):
+            raise UnfinishedError
+
+    try:
+        with session.watchdog.phase("eval", p.step), _undisturbed(session, state):
+            scores = session.tasks.measure(state.engine, session.tokenizer, stage.seq_len, turn)
+    except UnfinishedError:
+        session.console.say(f"tasks at step {p.step}: ended, the same command measures them again")
+        return False
+    finally:
+        seconds = time.perf_counter() - started
+        p.train_seconds += seconds
     at = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
-    session.recorder.append("tasks", **at, seconds=seconds, scores=scores)
+    session.recorder.append("tasks", **at, seconds=seconds, train_seconds=p.train_seconds, scores=scores)
     shown = "  ".join(f"{score['task']} {score['value']:.1%}" for score in scores)
     session.console.say(f"tasks at step {p.step}: {shown}")
+    return True
+
+
+def measure_missing(session: Session, state: TrainState) -> bool:
+    """What an earlier start was ended before or in, at the very step that the run goes on from; as
+    `measure_tasks`."""
+    p = state.progress
+    if p.stage_step == 0 or not tasks_are_due(session, state):
+        return True
+    record = read_record(session.recorder.path) if session.world.main else []
+    known = any((r["kind"], r.get("step")) == ("tasks", p.step) for r in record)
+    return session.world.control(known)[0] or measure_tasks(session, state)
 
 
 def tasks_are_due(session: Session, state: TrainState) -> bool:

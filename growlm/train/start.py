@@ -152,8 +152,10 @@ def _refuse_if_ever_saved(session: Session) -> None:
 def _recorded_after(record: Path, step: int) -> tuple[Replay, float]:
     """What an earlier incarnation recorded past a checkpoint: loss and gradient norm by step, and the
     seconds that were spent by then, which were paid for although they must be repeated."""
-    steps = [r for r in read_record(record) if r["kind"] == "step" and r["step"] > step]
-    spent = max((r["train_seconds"] for r in steps), default=0.0)
+    records = read_record(record)
+    steps = [r for r in records if r["kind"] == "step" and r["step"] > step]
+    tasks = [r for r in records if r["kind"] == "tasks" and r["step"] >= step]  # measured after the save
+    spent = max((r.get("train_seconds", 0.0) for r in (*steps, *tasks)), default=0.0)
     return {r["step"]: (r["loss"], r["grad_norm"]) for r in steps}, spent
 
 

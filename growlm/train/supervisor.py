@@ -174,7 +174,7 @@ def _train(session: Session, state: TrainState) -> Outcome:
         while True:
             if progress.stage_step < session.recipe.stages[progress.stage].steps:
                 _announce_stage(session, state)
-                train_stage(session, state)
+            train_stage(session, state)
             if progress.stage + 1 == len(session.recipe.stages):
                 break
             state.engine.close()  # the certificate needs the room for the old and the new model
@@ -182,6 +182,7 @@ def _train(session: Session, state: TrainState) -> Outcome:
             del state
             with session.watchdog.phase("save", progress.step):
                 state = _grow(session, progress)
+            state.progress.train_seconds = max(state.progress.train_seconds, progress.train_seconds)
             progress = state.progress
         status = "done"
     except GrowLMError as error:

@@ -14,9 +14,18 @@ from growlm.recipe.schema import Recipe
 class Tasks(Protocol):
     """The tasks of a recipe, their items at hand."""
 
-    def measure(self, engine: Engine, tokenizer: Tokenizer, context: int) -> list[dict[str, Any]]:
-        """Their scores: task, value, low, high, items, chance. A collective: every rank asks the same."""
+    def measure(
+        self, engine: Engine, tokenizer: Tokenizer, context: int, turn: Callable[[], None]
+    ) -> list[dict[str, Any]]:
+        """Their scores: task, value, low, high, items, chance. A collective: every rank asks the same.
+
+        `turn` is called between batches, on all ranks alike, and may raise `UnfinishedError`.
+        """
         ...
+
+
+class UnfinishedError(Exception):
+    """Measuring is to end now, without scores."""
 
 
 PrepareTasks = Callable[[Recipe], Tasks]

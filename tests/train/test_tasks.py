@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from growlm.data.tokenizer import Tokenizer
-from growlm.errors import RecipeError
-from growlm.evaluate.engine_model import EngineModel
+from growlm.errors import LimitReached, Preempted, RecipeError
+from growlm.evaluate.engine_model import EngineModel, OwnModel, model_of
 from growlm.evaluate.iq.suite import measure
 from growlm.evaluate.training import prepare_tasks
 from growlm.inference.requests import Choice, Prompt
 from growlm.inference.source import open_model
+from growlm.parallel.engine import Engine
 from growlm.plan.layout import Layout
 from growlm.recipe.schema import Recipe
 from growlm.testing.ranks import Ranks
 from growlm.testing.tiny import write_recipe
 from growlm.train.state import TrainState
 from growlm.train.supervisor import run
+from growlm.train.tasks import Tasks
 from tests.checkpoint.helpers import in_child
 from tests.model.tiny import config
 from tests.parallel import task_jobs as jobs
@@ -84,6 +90,100 @@ def test_killed_and_resumed_is_straight(recipe: MakeRecipe, with_tasks: Path, tm
     run(made, tmp_path, prepare_tasks=prepare_tasks)
     assert outcome(tmp_path) == outcome(with_tasks)
     assert scores(tmp_path) == scores(with_tasks)
+
+
+def test_killed_while_measuring_a_stage_s_end_is_straight(
+    recipe: MakeRecipe, with_tasks: Path, tmp_path: Path
+) -> None:
+    """The stage was saved before, and what was not measured is measured by the next start."""
+    made = recipe(*TASKS)
+    code = in_child(lambda: run(made, tmp_path, prepare_tasks=prepare_tasks), "train.tasks:kill@1")
+    assert code == -9
+    assert newest(tmp_path).manifest.boundary == "before_growth"
+    assert scores(tmp_path) == []
+    run(made, tmp_path, prepare_tasks=prepare_tasks)
+    assert outcome(tmp_path) == outcome(with_tasks)
+    assert scores(tmp_path) == scores(with_tasks)
+
+
+@dataclass
+class Calling:
+    """Tasks; when they are measured for the n-th time something happens."""
+
+    tasks: Tasks
+    at: int
+    happens: Callable[[], None]
+
+    def measure(
+        self, engine: Engine, tokenizer: Tokenizer, context: int, turn: Callable[[], None]
+    ) -> list[dict[str, Any]]:
+        self.at -= 1
+        if self.at == 0:
+            self.happens()
+        return self.tasks.measure(engine, tokenizer, context, turn)
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["inside a stage", "at the end of the run"])
+def test_a_signal_ends_measuring_and_the_same_command_measures_again(
+    recipe: MakeRecipe, straight: Callable[..., Any], tmp_path: Path, at: int
+) -> None:
+    made = recipe(*ONE_STAGE, *TASKS)
+
+    def signalled(made: Recipe) -> Tasks:
+        return Calling(prepare_tasks(made), at, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    with pytest.raises(Preempted):
+        run(made, tmp_path, prepare_tasks=signalled)
+    assert [tokens for tokens, _ in scores(tmp_path)] == [1536, 3072][: at - 1]
+    run(made, tmp_path, prepare_tasks=prepare_tasks)
+    assert outcome(tmp_path) == straight(*ONE_STAGE)
+    assert [tokens for tokens, _ in scores(tmp_path)] == [1536, 3072]
+
+
+def test_measuring_is_paid_for(
+    recipe: MakeRecipe, with_tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seconds are in the cost from then on, and it ends where the limit is reached."""
+    measured = records(with_tasks, "tasks")
+    for record in measured:
+        steps = records(with_tasks, "step")
+        before = next(s for s in steps if s["step"] == record["step"])
+        assert record["train_seconds"] >= before["train_seconds"] + record["seconds"]
+        assert all(s["train_seconds"] > record["train_seconds"] for s in steps if s["step"] > record["step"])
+
+    def hours_pass() -> None:
+        monkeypatch.setattr("growlm.train.measure.time.perf_counter", lambda: now() + 10_000)
+
+    costly = recipe(*TASKS, "budget.price_per_hour=3600", "budget.max_cost=1000")
+
+    now = time.perf_counter
+    with pytest.raises(LimitReached):
+        run(costly, tmp_path, prepare_tasks=lambda recipe: Calling(prepare_tasks(recipe), 1, hours_pass))
+    assert scores(tmp_path) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_rank_asks_its_own_decoder_which_goes_on_training(
+    recipe: MakeRecipe, with_tasks: Path, precision: str
+) -> None:
+    """In the middle of a ramp, with activations that training makes again: as the engine answers."""
+    made = recipe(*TASKS, f"train.precision={precision}", "stages.3.layout.recompute='full'")
+    state = TrainState.load(newest(with_tasks), made, ALONE)
+    state.engine.set_mask(state.ramp_of(state.lineage, len(made.stages) - 1), 0.5)
+    tokenizer = Tokenizer.load(Path(made.data.path) / "tokenizer.json")
+    own, engine = model_of(state.engine, tokenizer, 32), EngineModel(state.engine, tokenizer, 32)
+    assert isinstance(own, OwnModel)
+    assert own.decoder is state.model
+    tolerance = 1e-5 if precision == "fp32" else 2e-2
+    for mine, its in zip(jobs.likelihoods(own, CHOICES), jobs.likelihoods(engine, CHOICES), strict=True):
+        assert mine[0] == pytest.approx(its[0], rel=tolerance)
+        assert mine[2:] == its[2:]
+    written = jobs.completions(own, PROMPTS)
+    if precision == "fp32":
+        assert written == jobs.completions(engine, PROMPTS)
+    x = torch.arange(32)[None]
+    state.model.loss(x, x).backward()
+    assert all(parameter.grad is not None for parameter in state.model.parameters())
 
 
 def test_the_engine_answers_as_the_model_that_was_saved(recipe: MakeRecipe, with_tasks: Path) -> None:
