@@ -185,13 +185,9 @@ def multirc(row: Row) -> list[Row]:
 
 
 def record(row: Row) -> list[Row]:
-    """ReCoRD: one row for each query; a published row is a passage with all its queries.
-
-    The prompt is the harness's: the news text, its highlights as a list, and the query as the next entry.
-    """
+    """ReCoRD: one row for each query; a published row is a passage with all its queries."""
     if "qas" not in row:
-        entities, answers = texts(row["entities"], "entities"), texts(row["answers"], "answers")
-        return [_query(text(row, "passage"), entities, text(row, "query"), answers)]
+        return [_query(text(row, "passage"), row["entities"], text(row, "query"), row["answers"])]
     passage = text(row["passage"], "text")
     entities = [passage[e["start"] : e["end"] + 1] for e in row["passage"]["entities"]]
     return [
@@ -200,17 +196,9 @@ def record(row: Row) -> list[Row]:
     ]
 
 
-def _query(passage: str, entities: list[str], query: str, answers: list[str]) -> Row:
-    news, *highlights = passage.strip().split("\n@highlight\n")
-    entities = sorted(set(entities))
-    gold = [i for i, entity in enumerate(entities) if entity in answers]
-    if not gold:
-        raise ValueError(f"none of the entities is an answer: {', '.join(answers)}")
-    return {
-        "prompt": news + "\n\n" + "".join(f"  - {line}.\n" for line in highlights),
-        "choices": [f"  - {query}".replace("@placeholder", entity) for entity in entities],
-        "gold": gold,
-    }
+def _query(passage: str, entities: object, query: str, answers: object) -> Row:
+    found = {"entities": texts(entities, "entities"), "answers": texts(answers, "answers")}
+    return {"passage": passage, "query": query} | {name: sorted(set(each)) for name, each in found.items()}
 
 
 def rte(row: Row) -> Row:

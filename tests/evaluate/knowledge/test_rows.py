@@ -73,14 +73,13 @@ def test_wsc_spans_are_mended_as_in_the_fixed_version() -> None:
     assert (found["span1_text"], found["span2_text"]) == ("the lake", "path")
 
 
-def test_record_asks_for_the_next_highlight() -> None:
+def test_record_is_one_row_for_each_query() -> None:
     """Entities are found by their places; of a row of the hub by their names."""
     passage = "Ann met Bob.\n@highlight\nBob ran"
     entities = [{"start": 0, "end": 2}, {"start": 8, "end": 10}]
     query = {"query": "@placeholder left", "answers": [{"text": "Bob", "start": 8, "end": 10}]}
     (found,) = english.record({"passage": {"text": passage, "entities": entities}, "qas": [query]})
-    assert found["prompt"] == "Ann met Bob.\n\n  - Bob ran.\n"
-    assert (found["choices"], found["gold"]) == (["  - Ann left", "  - Bob left"], [1])
+    assert (found["entities"], found["answers"]) == (["Ann", "Bob"], ["Bob"])
     hub = {"passage": passage, "query": query["query"], "entities": ["Bob", "Ann", "Bob"], "answers": ["Bob"]}
     assert english.record(hub) == [found]
 
