@@ -68,7 +68,7 @@ class Client:
         Once `stop` is set nothing is tried again.
         Raises Unanswered, EndpointError if nobody is there, or the server refuses all such requests.
         """
-        data = json.dumps(body, ensure_ascii=False).encode()
+        data = json.dumps(body).encode()
         for attempt in range(self.attempts):
             try:
                 return _read(check, self._ask(path, data))

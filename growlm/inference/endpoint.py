@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import pairwise
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 from urllib.parse import urldefrag
 
 from growlm.errors import EndpointError, RecipeError
@@ -19,6 +19,8 @@ _Request = TypeVar("_Request", Choice, Prompt)
 _Answer = TypeVar("_Answer", Likelihood, Completion)
 _PROBE = Choice("The river runs", " to the sea.")
 _MOST_STOPS = 4  # OpenAI's own limit; a text is cut at the others here
+IDENTITY_KEY = "growlm_identity"
+"""Where `growlm serve` says which model stands behind the name."""
 _CONTEXT_KEYS = ("max_model_len", "context_length", "context_window")
 
 
@@ -43,7 +45,7 @@ class Endpoint:
         address, fragment = urldefrag(url)
         self._client = client(address.rstrip("/").removesuffix("/completions"))
         self._threads = threads
-        self._name, said = self._model(name or fragment or None)
+        self._name, said, self._behind = self._model(name or fragment or None)
         if said is None and context is None:
             raise RecipeError(
                 "The server does not say how many tokens its model takes",
@@ -56,8 +58,8 @@ class Endpoint:
 
     @property
     def identity(self) -> str:
-        """The address and the name of the model: what stands behind them the server alone knows."""
-        return f"endpoint {self._client.url}#{self._name}"
+        """The address and the name of the model, and what `growlm serve` says of what stands behind them."""
+        return f"endpoint {self._client.url}#{self._name}{self._behind and ' '}{self._behind}"
 
     @property
     def context(self) -> int:
@@ -75,13 +77,13 @@ class Endpoint:
         """How the server's model goes on with each text. Raises EndpointError."""
         return self._each(requests, self._completion)
 
-    def _model(self, name: str | None) -> tuple[str, int | None]:
-        """The name of the model, and how many tokens it takes, if the server says so."""
+    def _model(self, name: str | None) -> tuple[str, int | None, str]:
+        """The name of the model; how many tokens it takes, and its identity, if the server says so."""
         try:
             listed = self._client.get("/models").get("data")
         except Unanswered as error:
             if name:
-                return name, None
+                return name, None, ""
             raise RecipeError(
                 "The server does not say which models it has",
                 where=f"{self._client.url}/models",
@@ -89,7 +91,7 @@ class Endpoint:
                 fix=f"name one: {self._client.url}#MODEL",
             ) from error
         rows = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
-        models = {m["id"]: m for m in rows if isinstance(m.get("id"), str)}
+        models = {m["id"]: m for m in rows if _is_text(m.get("id"))}
         if name is None and len(models) == 1:
             name = next(iter(models))
         if name is None or (models and name not in models):
@@ -100,8 +102,11 @@ class Endpoint:
                 why=f"it has {shown}",
                 fix=f"name one: {self._client.url}#MODEL",
             )
-        found = (models.get(name, {}).get(key) for key in _CONTEXT_KEYS)
-        return name, next((n for n in found if type(n) is int and n > 0), None)
+        about = models.get(name, {})
+        found = (about.get(key) for key in _CONTEXT_KEYS)
+        context = next((n for n in found if type(n) is int and n > 0), None)
+        behind = about.get(IDENTITY_KEY)
+        return name, context, behind if _is_text(behind) else ""
 
     def _each(
         self, requests: Sequence[_Request], ask: Callable[[_Request, Event], _Answer | Failed]
@@ -184,9 +189,14 @@ def _choice(answer: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         count = len(choices) if isinstance(choices, list) else "no"
         raise ValueError(f"{count} choices in place of 1")
-    if not isinstance(choices[0].get("text"), str):
+    if not _is_text(choices[0].get("text")):
         raise ValueError("a choice without text")
     return choices[0]
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    """Whether it is a text that can be written down: JSON may hold half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _completion(answer: dict[str, Any], prompt: Prompt) -> Completion:

@@ -94,7 +94,7 @@ class Journal:
 
     def _write(self, key: str, answer: dict[str, Any]) -> None:
         self._known[key] = answer
-        line = json.dumps({"key": key, "answer": answer}, ensure_ascii=False) + "\n"
+        line = json.dumps({"key": key, "answer": answer}) + "\n"
         with disk_errors(self._path, len(line)):
             write_all(self._fd, line.encode())
 

@@ -107,6 +107,7 @@ def test_many_are_under_way_at_once_and_each_gets_its_own_answer() -> None:
         (200, {}, ["no object"]),
         (200, {}, {"choices": []}),
         (200, {}, {"choices": [{"index": 0}]}),
+        (200, {}, {"choices": [{"text": "half of a pair: \ud800"}]}),
         (200, {}, {"choices": [{"text": "a"}, {"text": "b"}]}),
         (200, {"Content-Length": "100"}, b"broken"),
     ],
@@ -193,6 +194,14 @@ def test_nobody_there_is_one_error_at_once() -> None:
         with pytest.raises(EndpointError, match="No server answers") as raised:
             Endpoint(url)
         assert url in raised.value.where
+
+
+def test_half_of_a_surrogate_pair_is_the_servers_to_refuse() -> None:
+    refusal = (400, {}, {"error": {"message": "no such character: \ud800"}})
+    with scripted(lambda _: refusal) as server:
+        ((_, failed),) = endpoint(server).completions([Prompt("\ud800", 3)])
+        assert server.asked[1][1]["prompt"] == "\ud800"
+    assert failed == Failed("HTTP 400: no such character:  ")
 
 
 def test_a_server_that_goes_away_stops_the_evaluation() -> None:

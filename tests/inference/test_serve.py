@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +10,13 @@ import openai
 import pytest
 
 from growlm.data.tokenizer import Tokenizer
-from growlm.errors import RecipeError
 from growlm.inference.endpoint import Endpoint
 from growlm.inference.local import Local
 from growlm.inference.requests import Choice, Completion, Likelihood, Prompt
 from growlm.inference.score import Asked
-from growlm.inference.serve.server import LARGEST_BODY, Server
-from growlm.inference.source import open_local
+from growlm.inference.serve.server import Server
 from tests.convert.checkpoints import TEXTS, random_decoder, save, small
+from tests.inference.served import post, serving, tiny
 
 TEXT = "The river remembers 河流 and the mountain"
 CHOICES = [
@@ -37,22 +30,7 @@ CHOICES = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Local:
-    """A random model that sees 64 tokens, with a tokenizer that splits Chinese characters."""
-    folder = tmp_path_factory.mktemp("served")
-    save(random_decoder(small("flm")), folder, Tokenizer.train(TEXTS, 288))
-    return open_local(folder, context=64, data=folder / "data", device="cpu")
-
-
-@contextmanager
-def serving(model: Local, **settings: Any) -> Iterator[Server]:
-    with Server(model, name="tiny", port=0, **settings) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return tiny(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +43,6 @@ def server(model: Local) -> Iterator[Server]:
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.url, api_key="none", max_retries=0) as client:
         yield client
-
-
-def post(server: Server, body: Any, path: str = "/v1/completions", **headers: str) -> tuple[int, Any]:
-    """Status and JSON of an answer; `body` is JSON, or bytes as they are."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request("POST", path, data, {"Content-Type": "application/json", **headers})
-    answer = connection.getresponse()
-    said = json.loads(answer.read())
-    connection.close()
-    return answer.status, said
 
 
 def test_the_openai_client_gets_our_own_greedy_text(
@@ -170,7 +137,8 @@ def test_logprobs_are_the_models(model: Local, client: openai.OpenAI) -> None:
 
 def test_an_endpoint_of_it_is_the_model(model: Local, server: Server) -> None:
     endpoint = Endpoint(server.url)
-    assert (endpoint.context, endpoint.identity) == (64, f"endpoint {server.url}#tiny")
+    assert endpoint.context == 64
+    assert endpoint.identity == f"endpoint {server.url}#tiny {model.identity}"
     own, theirs = dict(model.likelihoods(CHOICES)), dict(endpoint.likelihoods(CHOICES))
     for index, expected in own.items():
         found = theirs[index]
@@ -269,110 +237,3 @@ def test_what_asks_for_nothing_special_is_accepted(server: Server) -> None:
     assert post(server, {"prompt": "A", "max_tokens": 1, **neutral})[0] == 200
     with openai.OpenAI(base_url=server.url, api_key="none") as client, pytest.raises(openai.NotFoundError):
         client.completions.create(model="gpt", prompt="A")
-
-
-def test_requests_that_are_none(server: Server) -> None:
-    assert post(server, b"{")[0] == 400
-    assert post(server, b"[" * 100_000)[0] == 400
-    assert post(server, b"\xff\xfe")[0] == 400
-    assert post(server, ["a"])[0] == 400
-    assert post(server, {"prompt": "A"}, path="/v1/nothing")[0] == 404
-    assert post(server, {"prompt": "A"}, path="/v1/../etc/passwd")[0] == 404
-    assert post(server, {"messages": []}, path="/v1/chat/completions")[1]["error"]["message"].startswith(
-        "This server completes texts"
-    )
-    assert post(server, {"prompt": "A"}, **{"Content-Type": "text/plain"})[0] == 415
-    assert post(server, {"prompt": "A"}, **{"Content-Length": "x"})[0] == 411
-
-
-def test_only_this_machine_may_ask(server: Server) -> None:
-    for host in ("evil.example", "127.0.0.1.evil.example:80", "[::2]", ""):
-        assert post(server, {"prompt": "A"}, Host=host)[0] == 403
-    assert post(server, {"prompt": "A", "max_tokens": 1}, Host="localhost:1")[0] == 200
-    assert server.server_address[0] == "127.0.0.1"
-    with pytest.raises(RecipeError, match="cannot be used"):
-        Server(server.model, name="other", port=server.server_address[1])
-
-
-def test_a_body_that_is_too_large_is_not_read_to_its_end(server: Server) -> None:
-    status, said = post(server, b" " * (LARGEST_BODY + 1))
-    assert status == 413
-    assert "larger than" in said["error"]["message"]
-
-
-def slow(model: Local, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.05) -> list[int]:
-    """Make the model take its time for every token; the list grows with each."""
-    done: list[int] = []
-    forward = model.decoder.forward
-
-    def slowly(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(seconds)
-        done.append(1)
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(model.decoder, "forward", slowly)
-    return done
-
-
-LONG = {"prompt": "A", "max_tokens": 60, "temperature": 0, "stream": True}
-
-
-def begin(server: Server) -> socket.socket:
-    """A client that has asked for a long text and has seen it begin."""
-    connection = socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=20)
-    data = json.dumps(LONG).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
-    connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + data)
-    assert connection.recv(1000).startswith(b"HTTP/1.0 200")
-    return connection
-
-
-def test_a_client_that_goes_away_stops_the_model(model: Local, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = slow(model, monkeypatch)
-    with serving(model) as server:
-        begin(server).close()
-        status, _ = post(server, {"prompt": "B", "max_tokens": 1})
-        assert status == 200
-    assert len(done) < 30
-
-
-def test_a_full_line_says_when_to_come_again(model: Local, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(model, monkeypatch)
-    with serving(model, waiting=1) as server:
-        running, waiting = begin(server), []
-        thread = threading.Thread(
-            target=lambda: waiting.append(post(server, {"prompt": "B", "max_tokens": 1}))
-        )
-        thread.start()
-        time.sleep(0.3)
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
-        connection.request("POST", "/v1/completions", json.dumps(LONG), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
-        answer.read()
-        connection.close()
-        running.close()
-        thread.join()
-        assert waiting[0][0] == 200
-
-
-def test_time_is_limited_waiting_included(model: Local, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = slow(model, monkeypatch)
-    with serving(model, seconds=0.4) as server:
-        status, said = post(server, {**LONG, "stream": False})
-        assert (status, said["error"]["code"]) == (504, "timeout")
-        running = begin(server)
-        rest = b"".join(iter(lambda: running.recv(4096), b""))
-        assert b"longer than 0.4 s" in rest
-        assert b"[DONE]" not in rest
-        running.close()
-    assert len(done) < 30
-
-
-def test_a_server_that_ends_says_so_to_those_who_wait(model: Local, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(model, monkeypatch)
-    with serving(model) as server:
-        running = begin(server)
-    rest = b"".join(iter(lambda: running.recv(4096), b""))
-    running.close()
-    assert b"shutting down" in rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import select
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from growlm.errors import RecipeError
+from growlm.inference.endpoint import IDENTITY_KEY
 from growlm.inference.local import Local
 from growlm.inference.serve.ask import Ask, Refused, parse
 from growlm.inference.serve.complete import Piece, complete
@@ -25,6 +27,8 @@ from growlm.inference.serve.line import Job, Line
 LARGEST_BODY = 8 << 20
 MOST_CONNECTIONS = 256
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PATIENCE = 30.0
+"""Seconds that a client may take to say all that it wants, or to take a part of an answer."""
 _CHUNK = 1 << 16
 _POLL = 0.1  # seconds between looks at whether a client is still there
 
@@ -103,7 +107,13 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
     server_version, sys_version = "GrowLM", ""
-    timeout = 30  # seconds that a client may take to say what it wants, or to take an answer
+    timeout = PATIENCE
+
+    def setup(self) -> None:
+        """As the base class, but the time runs from here, however often something comes."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Timed(self.connection, PATIENCE))
 
     def do_GET(self) -> None:
         """A model, or the list of the only one."""
@@ -120,8 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(refused.status, refused.body)
 
     def _check_host(self) -> None:
-        host = self.headers.get("Host", "").rsplit(":", 1)[0].strip("[]")
-        if self.server.local and host not in LOOPBACK:
+        host = self.headers.get("Host", "").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if self.server.local and name.strip("[]") not in LOOPBACK:
             raise Refused(403, "This server answers on this machine only.")
 
     def _get(self) -> None:
@@ -131,8 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
             "object": "model",
             "created": self.server.since,
             "owned_by": "growlm",
+            "max_model_len": self.server.model.context,
+            IDENTITY_KEY: self.server.model.identity,
         }
-        about["max_model_len"] = self.server.model.context
         if self.path == "/v1/models":
             return self._send(200, {"object": "list", "data": [about]})
         if unquote(self.path) == f"/v1/models/{self.server.name}":
@@ -207,6 +219,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: what people ask is theirs."""
+
+
+class _Timed(io.RawIOBase):
+    """What comes from a connection in the first `seconds`; later reads raise TimeoutError."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection, self._seconds = connection, seconds
+        self._until = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Bytes that were read; 0 where the client sends no more."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(self._seconds)
 
 
 class _Answer:
