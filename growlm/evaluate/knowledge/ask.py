@@ -20,6 +20,7 @@ import lm_eval.tasks
 import numpy as np
 import torch
 from datasets import Dataset
+from datasets.exceptions import DatasetsError
 
 from growlm.evaluate.harness import HarnessModel
 from growlm.evaluate.knowledge.benchmarks import Benchmark, Rows
@@ -27,6 +28,8 @@ from growlm.evaluate.knowledge.sources import Loaded
 
 SEED = 1234
 """The harness's own for the choice of examples."""
+HUB_ERRORS = (OSError, DatasetsError, ValueError, RuntimeError)
+"""Of `hub_tasks`: no network or no such set; a set that is now written otherwise; one that needs code."""
 Samples = dict[str, list[dict[str, Any]]]
 """By task: what the harness logs of each document."""
 

@@ -13,7 +13,7 @@ from growlm import __version__
 from growlm.checkpoint.disk import write_atomic
 from growlm.errors import DataError, RecipeError
 from growlm.evaluate.harness import HarnessModel
-from growlm.evaluate.knowledge.ask import ask, hub_tasks, tasks_of
+from growlm.evaluate.knowledge.ask import HUB_ERRORS, ask, hub_tasks, tasks_of
 from growlm.evaluate.knowledge.averages import average, scores_of
 from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, Benchmark, chosen
 from growlm.evaluate.knowledge.package import load_package
@@ -96,7 +96,7 @@ def measure(model: Model, planned: Sequence[Planned], items: int) -> list[Score]
     for each in planned:
         subjects = len(each.loaded.splits) if each.loaded and each.benchmark.subjects else 1
         small = _planned(each.benchmark, each.loaded, each.shots, max(1, items // subjects))
-        scores += _asked(HarnessModel(model), small)[0]
+        scores += _asked(HarnessModel(model), small, _tasks(small))[0]
     return scores
 
 
@@ -118,20 +118,21 @@ def run(
         facts: of `inference.facts`: the fields of `Evaluated` but `identity`.
         planned: of `plan`.
 
-    Raises DiskError; DataError: the hub gave nothing at all.
+    Raises DiskError; DataError: the hub gave none of them.
     """
+    missed: list[DataError] = []
     journal = Journal(folder / ANSWERS, model)
     result = _known(folder, model.identity)
     scores, settings = (result.scores, dict(result.settings["tasks"])) if result else ([], {})
     try:
         for each in planned:
             try:
-                new, lines = _asked(HarnessModel(journal), each, quiet=quiet)
+                tasks = _tasks(each)
             except DataError as error:
-                if each.loaded or (each is planned[-1] and result is None):
-                    raise
+                missed.append(error)
                 say(f"{each.benchmark.name} is left out: {error.what}: {error.why}")
                 continue
+            new, lines = _asked(HarnessModel(journal), each, tasks, quiet=quiet)
             scores = _merged(scores, each.benchmark, new)
             settings[each.benchmark.name] = each.settings()
             _write_items(folder / ITEMS, each.benchmark, lines, keep=result is not None)
@@ -149,6 +150,8 @@ def run(
         if journal.reused:
             say(f"{journal.reused:,} answers were known from {folder / ANSWERS}")
         journal.close()
+    if len(missed) == len(planned):
+        raise missed[-1]
     assert result is not None, "plan gives at least one"
     return result
 
@@ -176,9 +179,10 @@ def _planned(benchmark: Benchmark, loaded: Loaded | None, shots: int | None, lim
     return Planned(benchmark, loaded, count, limit, [*differs, *notes], differs)
 
 
-def _asked(lm: HarnessModel, planned: Planned, *, quiet: bool = True) -> tuple[list[Score], list[Item]]:
+def _asked(
+    lm: HarnessModel, planned: Planned, tasks: Any, *, quiet: bool = True
+) -> tuple[list[Score], list[Item]]:
     benchmark = planned.benchmark
-    tasks = tasks_of(planned.loaded, planned.shots) if planned.loaded else _from_hub(planned)
     lm.progress = "" if quiet else benchmark.name
     samples = ask(lm, tasks, planned.limit)
     found = {task: items(task, logged, lm) for task, logged in samples.items()}
@@ -186,10 +190,13 @@ def _asked(lm: HarnessModel, planned: Planned, *, quiet: bool = True) -> tuple[l
     return scores, [item for each in found.values() for item in each]
 
 
-def _from_hub(planned: Planned) -> Any:
+def _tasks(planned: Planned) -> Any:
+    """The harness's tasks. Raises DataError: the hub does not give their data."""
+    if planned.loaded:
+        return tasks_of(planned.loaded, planned.shots)
     try:
         return hub_tasks(planned.benchmark, planned.shots)
-    except Exception as error:  # of the network, the hub, or a set that is no longer there
+    except HUB_ERRORS as error:
         raise DataError(
             f"The hub did not give {planned.benchmark.name}",
             where="--hub",

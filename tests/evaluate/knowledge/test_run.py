@@ -14,6 +14,7 @@ import torch
 
 pytest.importorskip("lm_eval")
 
+from growlm.errors import DataError
 from growlm.evaluate.knowledge.run import measure, plan, run
 from growlm.evaluate.result import load_result, save_result
 from tests.evaluate.knowledge.sets import (
@@ -118,6 +119,32 @@ def test_scores_of_a_benchmark_that_is_no_more_are_dropped(folder: Path, tmp_pat
     save_result(out, replace(result, scores=[*result.scores, old]))
     again = run(Knowing(RIGHT), FACTS, plan(["mmlu"], folder), out, quiet=True)
     assert {score.benchmark for score in again.scores} == {"hellaswag", "mmlu"}
+
+
+def test_a_hub_that_gives_nothing_is_an_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there are older results; what is no error of the hub is not called one."""
+    told = (Knowing(RIGHT), FACTS)
+    before = run(*told, plan(["hellaswag"], folder), tmp_path, quiet=True)
+
+    def failing(error: Exception) -> None:
+        def tasks(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("growlm.evaluate.knowledge.run.hub_tasks", tasks)
+
+    failing(ConnectionError("no network"))
+    planned = plan(["copa", "wic"], None, hub=True)
+    with pytest.raises(DataError, match="The hub did not give wic"):
+        run(*told, planned, tmp_path, quiet=True)
+    said: list[str] = []
+    mixed = [*planned, *plan(["hellaswag"], folder)]
+    assert run(*told, mixed, tmp_path, say=said.append, quiet=True).scores == before.scores
+    assert said[0] == "copa is left out: The hub did not give copa: ConnectionError: no network"
+    failing(TypeError("ours"))
+    with pytest.raises(TypeError):
+        run(*told, planned, tmp_path, quiet=True)
 
 
 def test_an_average_with_examples_of_another_split_says_so(folder: Path, tmp_path: Path) -> None:
