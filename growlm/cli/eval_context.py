@@ -11,7 +11,10 @@ from growlm.cli.eval_options import OUT, Device, Out
 
 
 def context(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or checkpoints.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Run folders, or checkpoints; NAME=RUN names one."),
+    ],
     data: Annotated[Path, typer.Option(help="Prepared data whose held-out text is read.")],
     source: Annotated[
         str | None, typer.Option(help="Source of running text; the first if not given.")
@@ -23,15 +26,17 @@ def context(
 ) -> None:
     """Perplexity of held-out text by position, far beyond the length that a run was trained on."""
     from growlm.evaluate.extrapolate import Asked, measure_context
+    from growlm.evaluate.models import models_of
     from growlm.evaluate.result import save_result
     from growlm.report.evaluation import write_page
     from growlm.report.evaluation.gather import evaluation
     from growlm.report.evaluation.table import print_evaluation
 
     asked = Asked(data, source, longest, windows)
-    for run in runs:
-        result = measure_context(run, asked, device=device, quiet=False)
-        save_result(out / result.model.name / "context", result)
+    for run in models_of(runs):
+        name = run["name"]
+        result = measure_context(Path(run["source"]), asked, name=name, device=device, quiet=False)
+        save_result(out / name / "context", result)
     page = write_page(out)
     print_evaluation(evaluation(out))
     typer.echo(page)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import growlm
 from growlm.data.dataset import TokenDataset
-from growlm.errors import CheckpointError, RecipeError
+from growlm.errors import CheckpointError, DataError, RecipeError
 from growlm.evaluate.progress import counted
 from growlm.evaluate.result import Evaluated, Result, Score
 from growlm.inference.facts import facts
@@ -52,8 +52,12 @@ class Asked:
     windows: int = 64
 
 
-def measure_context(run: Path, asked: Asked, *, device: str = "auto", quiet: bool = True) -> Result:
+def measure_context(
+    run: Path, asked: Asked, *, name: str | None = None, device: str = "auto", quiet: bool = True
+) -> Result:
     """The losses of a run or checkpoint by position and by length, as scores in nats per token.
+
+    `name`: what the result calls it; its own if not given.
 
     Raises CheckpointError: no checkpoint, other data, or learned positions, which end where training ended;
     RecipeError: no such source; DataError: too little held-out text.
@@ -70,6 +74,12 @@ def measure_context(run: Path, asked: Asked, *, device: str = "auto", quiet: boo
         model.document_end = dataset.manifest.tokenizer.eos_id
     length = trained * asked.longest
     held = dataset.validation(source, length, asked.windows * length)
+    if len(held.tokens) < 2:
+        raise DataError(
+            f"The held-out text of {source!r} fills one window of {length:,} tokens; an interval needs two",
+            where=str(asked.data),
+            fix="ask for less: --longest 2, or prepare data with a larger --validation-share",
+        )
     tokens, targets = torch.from_numpy(held.tokens), torch.from_numpy(held.targets)
     losses = window_losses(model, tokens, targets, run.name, quiet=quiet)
     settings: dict[str, Any] = {
@@ -80,7 +90,8 @@ def measure_context(run: Path, asked: Asked, *, device: str = "auto", quiet: boo
         "windows": len(losses),
         "positions": positions_text(model.config),
     }
-    evaluated = Evaluated(identity=opened.identity, **facts(run))
+    told = facts(run)
+    evaluated = Evaluated(**told | {"identity": opened.identity, "name": name or told["name"]})
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     scores = context_scores(losses, trained)
     return Result("context", evaluated, scores, settings, growlm.__version__, now)
@@ -130,9 +141,9 @@ def _lengths(trained: int, longest: int) -> Iterator[int]:
 
 
 def _score(end: int, means: Tensor, group: str) -> Score:
-    """Of the means (N) of windows."""
+    """Of the means (N) of windows, of which there are two at least."""
     mean = means.mean().item()
-    half = 1.96 * means.std().item() / len(means) ** 0.5 if len(means) > 1 else float("nan")
+    half = 1.96 * means.std().item() / len(means) ** 0.5
     return Score(str(end), "nats", mean, mean - half, mean + half, len(means), group)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from growlm.errors import RecipeError
-from growlm.inference.facts import facts, stages_of
+from growlm.errors import CheckpointError, RecipeError
+from growlm.inference.facts import facts, is_endpoint, stages_of
 
 
 def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[str, Any]]:
     """The facts of each model (`inference.facts`), `source` and a `name` of its own among them.
 
     Args:
-        named: `MODEL` or `NAME=MODEL`.
+        named: `MODEL` or `NAME=MODEL`; what there is a file or folder of is a MODEL.
         every_stage: of each run the checkpoints at the end of its stages, named RUN/STAGE.
 
-    Raises RecipeError: no model, or two of a name. CheckpointError: there is no model, or no run.
+    Raises RecipeError: no model, two of a name, or a name that is no folder's. CheckpointError: there is no
+    such model, or it is no run.
     """
     if not named:
         raise RecipeError(
@@ -26,8 +27,14 @@ def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[s
         )
     found: list[dict[str, Any]] = []
     for text in named:
-        match = re.fullmatch(r"([^/=]+)=(.+)", text)
+        match = None if Path(text).exists() else re.fullmatch(r"([^/=]+)=(.+)", text)
         name, source = (match[1], match[2]) if match else (None, text)
+        if not is_endpoint(source) and not Path(source).exists():
+            raise CheckpointError(
+                "There is no such file or folder",
+                where=source,
+                fix="name a run, a checkpoint, a Hugging Face folder, or http://HOST:PORT/v1",
+            )
         for path in stages_of(Path(source)) if every_stage else [source]:
             told = facts(path)
             if name:
@@ -35,6 +42,7 @@ def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[s
             found.append(told)
     names = [told["name"] for told in found]
     for told in found:
+        _refuse_outside(told)
         if names.count(told["name"]) > 1:
             raise RecipeError(
                 f"Two models have the name {told['name']!r}",
@@ -42,3 +50,14 @@ def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[s
                 fix=f"name them: NAME={told['source']}",
             )
     return found
+
+
+def _refuse_outside(told: dict[str, Any]) -> None:
+    """A model's results lie in a folder of its name, below that of all results."""
+    name = PurePosixPath(told["name"])
+    if not name.parts or name.is_absolute() or ".." in name.parts:
+        raise RecipeError(
+            f"{told['name']!r} is no name for a folder of results",
+            where=str(told["source"]),
+            fix="name the model: NAME=MODEL, with a NAME without .. and /",
+        )

@@ -91,5 +91,5 @@ def load_result(path: Path) -> Result:
             "This is no result of an evaluation",
             where=str(path),
             why=f"{type(error).__name__}: {error}",
-            fix="run the evaluation again: growlm eval iq MODEL, or growlm eval knowledge MODEL",
+            fix="delete it, and run the evaluation again: the answers beside it are kept",
         ) from error

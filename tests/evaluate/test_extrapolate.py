@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from growlm.data.dataset import TokenDataset
 from growlm.data.prepare import prepare
-from growlm.errors import CheckpointError, RecipeError
+from growlm.errors import CheckpointError, DataError, RecipeError
 from growlm.evaluate.extrapolate import GROUPS, Asked, context_scores, measure_context, window_losses
 from growlm.model.positions import rotary_tables
 from growlm.recipe.load import load_recipe
@@ -76,6 +77,13 @@ def test_a_run_is_measured_on_held_out_text(prepared: Path) -> None:
     )
     assert {score.items for score in result.scores} == {5}
     assert result.model.tokens == 3072
+
+
+def test_one_window_has_no_interval(prepared: Path) -> None:
+    text = TokenDataset.open(prepared / "data").validation("en", TRAINED, 10**9)
+    longest = text.tokens.size // TRAINED * 2 // 3  # fits once
+    with pytest.raises(DataError, match="fills one window"):
+        measure_context(prepared / "run", Asked(prepared / "data", longest=longest))
 
 
 def test_what_cannot_be_measured(prepared: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from growlm.errors import DataError, RecipeError
 from growlm.evaluate.published import published
 from growlm.report.evaluation import write_page
 from growlm.report.evaluation.gather import evaluation
+from growlm.report.evaluation.table import print_evaluation
 
 STAGES = [("small", 500_000, 1e-7), ("wide", 1_000_000, 4e-7), ("deep", 1_500_000, 1.3e-6)]
 ATTACK = "</script><script>document.title='pwned'</script><img src=x onerror=document.title='pwned'>"
@@ -82,6 +83,31 @@ def test_models_whose_items_differ_are_told_apart(tmp_path: Path) -> None:
     assert group["columns"][0]["shots"] == 0
 
 
+def test_a_run_that_has_trained_on_is_two_rows(tmp_path: Path) -> None:
+    """With the costs of its own scores each."""
+    write_result(tmp_path, "iq", model("x", tokens=1_000, cost=1e-7), rules(0.5))
+    write_result(tmp_path, "knowledge", model("x", tokens=2_000, cost=2e-7), knowledge(0.5))
+    write_result(tmp_path, "context", model("x", tokens=2_000, cost=2e-7, identity="1"), context(256, 0.0))
+    data = evaluation(tmp_path)
+    assert [(m["tokens"], m["kinds"]) for m in data["models"]] == [
+        (1_000, ["iq"]),
+        (2_000, ["context", "knowledge"]),
+    ]
+    rows = {g["name"]: [(r["name"], r["zettaflops"]) for r in g["rows"] if r["ours"]] for g in data["groups"]}
+    assert rows == {
+        "iq/rules": [("x at 1,000 tokens, 1,060,000 parameters", 1e-7)],
+        "open-llm": [("x at 2,000 tokens, 1,060,000 parameters", 2e-7)],
+    }
+
+
+def test_the_terminal_says_what_published_rows_are(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_evaluation(evaluation(results))
+    printed = capsys.readouterr().out
+    for group in evaluation(results)["groups"]:
+        for note in group["published"]:
+            assert note[:60] in printed
+
+
 @needs_chromium
 @pytest.mark.parametrize("width", [500, 1280])
 def test_the_page_shows_tables_plots_and_contexts(results: Path, width: int) -> None:
@@ -118,5 +144,5 @@ def test_no_results_and_damaged_ones_are_said(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no results"):
         write_page(tmp_path)
     write_result(tmp_path, "iq", model("x"), rules(0.3)).write_text("{")
-    with pytest.raises(DataError, match="no result of an evaluation"):
+    with pytest.raises(DataError, match=r"no result of an evaluation[\s\S]*delete it"):
         write_page(tmp_path)

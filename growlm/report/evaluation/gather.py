@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def evaluation(folder: Path) -> dict[str, Any]:
             where=str(folder),
             fix=f"growlm eval iq MODEL --out {folder}, or growlm eval knowledge, or growlm eval context",
         )
-    results = [load_result(path) for path in paths]
+    results = _told_apart([load_result(path) for path in paths])
     scored = [result for result in results if result.kind != "context"]
     return {
         "models": _models(results),
@@ -51,6 +52,22 @@ def evaluation(folder: Path) -> dict[str, Any]:
         "contexts": contexts_of(results),
         "when": max(result.when for result in results),
     }
+
+
+def _told_apart(results: list[Result]) -> list[Result]:
+    """Results of a run that has trained on in between are of two models, and are named so. Precision and
+    context, which an identity knows too, make no other model."""
+    facts: dict[str, set[Any]] = {}
+    for model in (result.model for result in results):
+        facts.setdefault(model.name, set()).add((model.parameters, model.tokens))
+
+    def named(model: Evaluated) -> Evaluated:
+        if len(facts[model.name]) == 1:
+            return model
+        at = f"{model.tokens or 0:,} tokens, {model.parameters or 0:,} parameters"
+        return replace(model, name=f"{model.name} at {at}")
+
+    return [replace(result, model=named(result.model)) for result in results]
 
 
 def _models(results: Iterable[Result]) -> list[dict[str, Any]]:

@@ -24,6 +24,8 @@ def print_evaluation(data: dict[str, Any]) -> None:
         console.print(_table(group))
         for number, note in enumerate(group["notes"], 1):
             console.print(f"  [{number}] {note}", markup=False, highlight=False)
+        for note in group["published"]:
+            console.print(f"  {note}", markup=False, highlight=False)
     for context in data["contexts"]:
         trained = f"trained on {count(context['trained'] or 0)} tokens, {context['positions']}"
         told = f"Perplexity of {context['name']}, {trained}; {context['windows']} windows"
