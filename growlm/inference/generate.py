@@ -23,8 +23,9 @@ class Draw:
     """Picks tokens from logits; what one text draws depends on its own seed and on nothing else."""
 
     def __init__(self, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, top_k: int = 0) -> None:
-        """`temperature` 0 is greedy; `top_k` 0 is no limit."""
-        self.temperature, self.top_p, self.top_k = temperature, top_p, top_k
+        """A `temperature` under 1e-5 is greedy, as in vLLM; `top_k` 0 is no limit."""
+        self.temperature = temperature if temperature >= 1e-5 else 0.0  # logits / 1e-310 would be infinite
+        self.top_p, self.top_k = top_p, top_k
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, logits: Tensor) -> int:

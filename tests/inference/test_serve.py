@@ -103,6 +103,9 @@ def test_draws_follow_the_seed_and_each_choice_has_its_own(client: openai.OpenAI
     assert client.completions.create(**ask, seed=1).choices[1].text == first[2]
     greedy = client.completions.create(**ask | {"n": 2}, top_p=0.0, seed=3).choices  # pyright: ignore
     assert greedy[0].text == greedy[1].text
+    for temperature in (0, 1e-310):
+        cold = client.completions.create(**ask, temperature=temperature, seed=9).choices[0]
+        assert cold.text == greedy[0].text
 
 
 def test_prompts_may_be_ids(model: Local, client: openai.OpenAI) -> None:
