@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,20 +20,32 @@ from growlm.cli.eval_options import (
     Precision,
     Workers,
 )
+from growlm.cli.eval_shown import say, show
 
 if TYPE_CHECKING:
     from growlm.evaluate.iq.task import Setup
+    from growlm.inference.requests import Model
+
+TASKS_HELP = (
+    "A group or a task of it; all if none. Repeat. rules: counting, replace_lowercase, replace_word. "
+    "patterns: head_tail, full_repeating, head_slicing. interference: key_retrieval, single_fact, two_facts. "
+    "superglue_iq: superglue_iq_boolq, _wic, _rte, _wsc. clue_iq: clue_iq_afqmc, _csl, _ocnli, _cluewsc."
+)
 
 
 def iq(
     models: Models = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A task or a group of tasks; all if none. Repeat."),
+        typer.Option(metavar="NAME", help=TASKS_HELP),
     ] = None,
-    items: Annotated[int | None, typer.Option(help="Items of each task; as published if not given.")] = None,
+    items: Annotated[
+        int | None, typer.Option(min=1, help="Items of each task; as published if not given.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed makes a suite that nobody has seen.")] = 0,
-    shots: Annotated[int | None, typer.Option(help="Solved examples; the same as --dial shots=N.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=0, help="Solved examples; the same as --dial shots=N.")
+    ] = None,
     dial: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,54 +75,29 @@ def iq(
     from growlm.cli.options import whole_pairs
     from growlm.evaluate.iq.suite import plan, run
     from growlm.evaluate.iq.task import Setup
+    from growlm.evaluate.models import models_of
+    from growlm.evaluate.opened import ask_each
 
     dials = whole_pairs("--dial", dial) | ({} if shots is None else {"shots": shots})
     setup = Setup(seed, language, items, dials, data_dir)
     if export is not None:
         _export(export, format, task or [], setup)
         return
-    from growlm.evaluate.models import models_of
-    from growlm.inference.source import open_model
+    named = models_of(models or [], every_stage=every_stage)
+    planned = plan(task or [], setup, say)
+    count = f"{sum(len(each.items) for each in planned):,} items of {len(planned)} tasks"
 
-    planned = plan(task or [], setup, _say)
-    for facts in models_of(models or [], every_stage=every_stage):
-        _say(f"{facts['name']}: {sum(len(each.items) for each in planned):,} items of {len(planned)} tasks")
-        model = open_model(
-            facts["source"],
-            context=context,
-            precision=precision,
-            data=data,
-            device=device,
-            workers=workers,
-        )
+    def ask(model: Model, facts: Mapping[str, Any]) -> None:
+        say(f"{facts['name']}: {count}")
         run(model, facts, planned, setup, out / facts["name"] / "iq")
-    _show(out, as_json)
 
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    ask_each(named, ask, context=context, precision=precision, data=data, device=device, workers=workers)
+    show(out, lambda group: group.startswith("iq/"), as_json=as_json)
 
 
 def _export(folder: Path, form: Literal["harness", "jsonl"], tasks: list[str], setup: Setup) -> None:
     from growlm.evaluate.iq.export import write_export
     from growlm.evaluate.iq.suite import plan
 
-    for line in write_export(folder, form, plan(tasks, setup, _say), setup):
+    for line in write_export(folder, form, plan(tasks, setup, say), setup):
         typer.echo(line)
-
-
-def _show(out: Path, as_json: bool) -> None:
-    """The tables of all IQ results in the folder, and its page."""
-    from growlm.report.evaluation import write_page
-    from growlm.report.evaluation.gather import evaluation
-
-    data = evaluation(out)
-    page = write_page(out)
-    shown = {**data, "groups": [group for group in data["groups"] if group["name"].startswith("iq/")]}
-    if as_json:
-        typer.echo(json.dumps(shown, ensure_ascii=False))
-        return
-    from growlm.report.evaluation.table import print_evaluation
-
-    print_evaluation({**shown, "contexts": []})
-    typer.echo(page)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from growlm import __version__
-from growlm.checkpoint.disk import write_atomic
 from growlm.errors import DataError, RecipeError
-from growlm.evaluate.iq.asking import Outcome, Planned, ask
+from growlm.evaluate.folder import ModelFolder, Say
+from growlm.evaluate.iq.asking import Planned, ask
 from growlm.evaluate.iq.scoring import scores_of
 from growlm.evaluate.iq.symbolic import Symbolic
 from growlm.evaluate.iq.task import VERSION, Language, Setup, Task, check_dials
 from growlm.evaluate.iq.tasks import GROUPS, TASKS
-from growlm.evaluate.result import RESULTS, Evaluated, Result, Score, load_result, save_result
+from growlm.evaluate.result import Result, Score
 from growlm.inference.journal import ANSWERS, Journal
 from growlm.inference.requests import Model
 from growlm.recipe.keys import did_you_mean
-
-ITEMS = "items.jsonl"
-Say = Callable[[str], None]
 
 
 def plan(names: Sequence[str], setup: Setup, say: Say = lambda _: None) -> list[Planned]:
@@ -37,22 +31,18 @@ def plan(names: Sequence[str], setup: Setup, say: Say = lambda _: None) -> list[
     check_dials(tasks, setup.dials)
     if setup.items is not None and setup.items < 1:
         raise RecipeError("A task needs an item", where=f"--items {setup.items}", fix="--items 100")
-    found = []
-    for task in tasks:
-        if isinstance(task, Symbolic) and not task.there(setup.folder) and not names:
-            say(f"{task.name} is left out: it is made from {task.wanted()}, in --data-dir")
-            continue
-        items, notes = task.make(setup)
-        for note in notes:
-            say(f"{task.name}: {note}")
-        found.append(Planned(task, task.label(setup), items, notes))
-    if not found:
+    left_out = [] if names else [task for task in tasks if not _there(task, setup)]
+    planned = [_planned(task, setup) for task in tasks if task not in left_out]
+    if not planned:
         raise DataError(
-            "No task is left",
-            where=f"--data-dir {setup.data_dir or ''}",
-            fix="--data-dir FOLDER, or --task rules",
+            "No task is left", where="--data-dir", fix="--data-dir FOLDER with their files, or --task rules"
         )
-    return found
+    if left_out:
+        say(f"without their files in --data-dir are left out: {_named(left_out)} (docs/evaluation.md)")
+    for each in planned:
+        for note in each.notes:
+            say(f"{each.label}: {note}")
+    return planned
 
 
 def measure(
@@ -93,29 +83,37 @@ def run(
         facts: of `inference.facts`: the fields of `Evaluated` but `identity`.
         planned: of `plan`.
 
-    Raises DiskError.
+    Raises DiskError; DataError: the folder's results.json is damaged.
     """
+    kept = ModelFolder(folder, "iq", facts, model.identity, suite=VERSION)
     journal = Journal(folder / ANSWERS, model)
     try:
         outcomes = ask(journal, planned, quiet=quiet)
     finally:
         journal.close()
-    known = _known(folder, model.identity)
-    labels = {each.label for each in planned}
-    result = Result(
-        kind="iq",
-        model=Evaluated(**facts, identity=model.identity),
-        scores=_merged(known.scores if known else [], planned, scores_of(planned, outcomes, setup)),
-        settings={
-            "suite": VERSION,
-            "tasks": (known.settings.get("tasks", {}) if known else {}) | _settings(planned, setup),
-        },
-        growlm=__version__,
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    _write_items(folder / ITEMS, labels, outcomes, keep=known is not None)
-    save_result(folder, result)
-    return result
+    scores = _merged(kept.scores, planned, scores_of(planned, outcomes, setup))
+    lines = [one.line() for mine in outcomes for one in mine]
+    return kept.save(scores, _settings(planned, setup), [each.label for each in planned], lines)
+
+
+def _there(task: Task, setup: Setup) -> bool:
+    """Whether a task has what it is made from."""
+    return not isinstance(task, Symbolic) or task.there(setup.folder)
+
+
+def _planned(task: Task, setup: Setup) -> Planned:
+    items, notes = task.make(setup)
+    return Planned(task, task.label(setup), items, notes)
+
+
+def _named(tasks: Sequence[Task]) -> str:
+    """Tasks in words; a group that is whole by its name."""
+    words = []
+    for name, group in GROUPS.items():
+        mine = [task.name for task in tasks if task.group == group]
+        whole = len(mine) == sum(task.group == group for task in TASKS.values())
+        words += [name] if whole else mine
+    return ", ".join(words)
 
 
 def _chosen(names: Sequence[str], setup: Setup) -> list[Task]:
@@ -124,7 +122,7 @@ def _chosen(names: Sequence[str], setup: Setup) -> list[Task]:
     for name in names:
         group = [task.name for task in TASKS.values() if task.group == GROUPS.get(name)]
         if not group and name not in TASKS:
-            close = did_you_mean(name, [*TASKS, *GROUPS])
+            close = _meant(name)
             raise RecipeError(
                 f"The IQ suite has no task {name!r}",
                 where=f"--task {name}",
@@ -138,14 +136,11 @@ def _chosen(names: Sequence[str], setup: Setup) -> list[Task]:
     return [task for task in TASKS.values() if english or task.group != GROUPS["superglue_iq"]]
 
 
-def _known(folder: Path, identity: str) -> Result | None:
-    """What is in the folder already, if it is of this model and suite."""
-    path = folder / RESULTS
-    if not path.exists():
-        return None
-    known = load_result(path)
-    same = known.model.identity == identity and known.settings.get("suite") == VERSION
-    return known if same else None
+def _meant(name: str) -> str:
+    """The task of that set (`rte`), or what the name looks like; "" if nothing does."""
+    return next((task for task in TASKS if task.endswith(f"_{name}")), "") or did_you_mean(
+        name, [*TASKS, *GROUPS]
+    )
 
 
 def _merged(known: list[Score], planned: Sequence[Planned], new: list[Score]) -> list[Score]:
@@ -173,15 +168,3 @@ def _settings(planned: Iterable[Planned], setup: Setup) -> dict[str, Any]:
         }
         for each in planned
     }
-
-
-def _write_items(path: Path, labels: set[str], outcomes: Sequence[list[Outcome]], *, keep: bool) -> None:
-    kept = []
-    if keep and path.exists():
-        kept = [
-            line
-            for line in path.read_text("utf-8").split("\n")
-            if line and json.loads(line)["task"] not in labels
-        ]
-    new = [json.dumps(one.line(), ensure_ascii=False) for mine in outcomes for one in mine]
-    write_atomic(path, "".join(f"{line}\n" for line in [*kept, *new]).encode())

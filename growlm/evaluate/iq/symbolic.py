@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from growlm.errors import DataError
 from growlm.evaluate.files import SUFFIXES, Folder, read_rows
 from growlm.evaluate.iq.draws import Draws
-from growlm.evaluate.iq.task import VERSION, Dial, Item, Setup, Task
+from growlm.evaluate.iq.task import VERSION, Dial, Item, Setup, Task, flag
 
 _SYMBOLS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" + "%?@#&*!$+=" * 2
 _NO_LABEL = ("-", "-1", "none", "")
@@ -156,7 +156,7 @@ class Symbolic(Task):
             return draws.sample(found, count)
         raise DataError(
             f"{self.name} has too few rows for {count} shots of each label",
-            where=f"--shots {count}",
+            where=flag("shots", count),
             why=f"label {label!r} has {len(found)}",
-            fix=f"--shots {len(found)}",
+            fix=flag("shots", len(found)),
         )

@@ -121,9 +121,9 @@ class Task:
             if dial and not dial.low <= value <= dial.high:
                 raise RecipeError(
                     f"{self.name} cannot have {name}={value}",
-                    where=f"--dial {name}={value}",
+                    where=flag(name, value),
                     why=f"{name}: {dial.meaning}, {dial.low} to {dial.high}",
-                    fix=f"--dial {name}={min(max(value, dial.low), dial.high)}",
+                    fix=flag(name, min(max(value, dial.low), dial.high)),
                 )
 
 
@@ -161,6 +161,11 @@ class Generated(Task):
         made = (self.generate(Maker(self, setup, index)) for index in range(count))
         label = self.label(setup)
         return [replace(item, task=label, index=index) for index, item in enumerate(made)], []
+
+
+def flag(name: str, value: int) -> str:
+    """How a user turns a dial."""
+    return f"--shots {value}" if name == "shots" else f"--dial {name}={value}"
 
 
 def check_dials(tasks: list[Task], dials: Mapping[str, int]) -> None:

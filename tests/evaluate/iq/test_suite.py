@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from growlm.cli.eval_iq import TASKS_HELP
 from growlm.cli.main import app
 from growlm.errors import DataError, GrowLMError, RecipeError
-from growlm.evaluate.iq.suite import ITEMS, measure, plan, run
+from growlm.evaluate.folder import ITEMS
+from growlm.evaluate.iq.suite import measure, plan, run
 from growlm.evaluate.iq.task import Language, Setup
+from growlm.evaluate.iq.tasks import GROUPS, TASKS
 from growlm.evaluate.published import published
 from growlm.evaluate.result import RESULTS, Score, load_result
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Prompt
-from tests.evaluate.iq.labelled import write_sets
+from tests.evaluate.iq.labelled import write_rows, write_sets
 from tests.evaluate.iq.solvers import Solver, guesser, oracle, solve
 
 FACTS: dict[str, Any] = {"name": "m", "source": "m"}
@@ -177,8 +180,21 @@ def test_what_is_missing_or_unknown_is_said(sets: Path, tmp_path: Path) -> None:
     said: list[str] = []
     planned = plan([], Setup(items=1), said.append)
     assert len(planned) == 9
-    assert len(said) == 8
-    assert "superglue_iq_boolq is left out: it is made from boolq-val" in said[0]
+    assert said == [
+        "without their files in --data-dir are left out: superglue_iq, clue_iq (docs/evaluation.md)"
+    ]
+    said.clear()
+    write_rows(tmp_path / "afqmc-dev.jsonl", "afqmc", ("0", "1"), 12)
+    plan([], Setup(items=1, data_dir=tmp_path), said.append)
+    assert "superglue_iq, clue_iq_csl, clue_iq_ocnli, clue_iq_cluewsc (docs" in said[0]
+    said.clear()
+    with pytest.raises(RecipeError, match=r"where: +--shots 99"):
+        plan([], Setup(dials={"shots": 99}), said.append)
+    assert not said
+    with pytest.raises(DataError, match="--task superglue_iq_boolq without --data-dir"):
+        plan(["superglue_iq"], Setup())
+    with pytest.raises(RecipeError, match="did you mean --task superglue_iq_rte"):
+        plan(["rte"], Setup())
     assert len(plan([], Setup(items=1, language="zh", data_dir=sets))) == 9 + 4
     with pytest.raises(DataError, match="clue_iq_csl is made from files that are not there"):
         plan(["clue_iq_csl"], Setup(data_dir=tmp_path))
@@ -192,9 +208,18 @@ def test_what_is_missing_or_unknown_is_said(sets: Path, tmp_path: Path) -> None:
 
 def test_the_command_line_says_what_is_wrong() -> None:
     for flags, what in (
-        (["--task", "countin", "x"], "no task 'countin'"),
-        (["--dial", "length", "x"], "no NAME=NUMBER"),
-        (["--task", "rules", "--items", "1"], "No model is named"),
+        (["--task", "countin", "http://x"], "no task 'countin'"),
+        (["--dial", "length", "http://x"], "no NAME=NUMBER"),
+        (["--items", "1"], "No model is named"),
+        (["nosuch"], "There is no such file or folder"),
     ):
         done = CliRunner().invoke(app, ["eval", "iq", *flags])
         assert what in str(done.exception)
+        assert done.stderr == ""
+    done = CliRunner().invoke(app, ["eval", "iq", "x", "--shots", "-2"])
+    assert (done.exit_code, "--shots" in done.stderr) == (2, True)
+
+
+def test_help_names_every_group_and_task() -> None:
+    for name in (*GROUPS, *TASKS):
+        assert name in TASKS_HELP or f", _{name.rpartition('_')[2]}" in TASKS_HELP, name
