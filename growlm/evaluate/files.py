@@ -59,6 +59,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         found = _csv(text, path) if ".csv" in path.suffixes else _json(text, path)
     if not found:
         raise DataError("The file has no rows", where=str(path), fix="fetch it again")
+    for number, row in enumerate(found, 1):
+        try:
+            json.dumps(row, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:  # "\\ud83d" alone: no tokenizer takes it, no file can hold it
+            raise _damaged(path, number, f"row {number} holds half of a surrogate pair") from error
     return found
 
 

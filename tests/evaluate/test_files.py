@@ -64,8 +64,9 @@ def test_bad_input_is_said_with_its_place(tmp_path: Path) -> None:
         ("a.json", '{"a": 1}\n' + "[" * 100_000, "a.json:2"),
         ("a.json", "[" * 100_000, "a.json:1"),
         ("a.json", "[" + "1" * 5_000 + "]", "a.json:1"),
+        ("a.jsonl", '{"q": "a"}\n{"q": ["\\ud83d"]}\n', "a.jsonl:2"),
     ],
-    ids=["quote", "list", "deep line", "deep list", "long number"],
+    ids=["quote", "list", "deep line", "deep list", "long number", "surrogate"],
 )
 def test_damaged_text_is_said_with_its_place(tmp_path: Path, name: str, text: str, place: str) -> None:
     (tmp_path / name).write_text(text, "utf-8")
