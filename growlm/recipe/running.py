@@ -43,7 +43,7 @@ class EvalTable(Table):
     tasks: list[str] = Field(
         default_factory=list,
         description="Tasks to measure: of the IQ suite (`counting`, `rules`, ...) or knowledge benchmarks "
-        "(`hellaswag`, ...), docs/evaluation.md.",
+        "(`hellaswag`, ...), docs/evaluation.md. Trials of a search measure none.",
     )
     tasks_every_tokens: int | None = Field(
         None, gt=0, description="Measure them each time this many tokens pass; always at a stage's end."
