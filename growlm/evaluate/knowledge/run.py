@@ -12,6 +12,7 @@ from typing import Any
 from growlm import __version__
 from growlm.checkpoint.disk import write_atomic
 from growlm.errors import DataError, RecipeError
+from growlm.evaluate.files import Folder
 from growlm.evaluate.harness import HarnessModel
 from growlm.evaluate.knowledge.ask import HUB_ERRORS, ask, hub_tasks, tasks_of
 from growlm.evaluate.knowledge.averages import average, scores_of
@@ -66,8 +67,9 @@ def plan(
     if limit is not None and limit < 1:
         raise RecipeError("A task needs an item", where=f"--limit {limit}", fix="--limit 100")
     found = []
+    folder = Folder(data_dir) if data_dir and not hub else None
     for benchmark in chosen(names):
-        loaded = None if hub else _load(benchmark, data_dir)
+        loaded = None if hub else _load(benchmark, folder)
         if loaded is None and not hub:
             if benchmark.name in names:
                 raise _missing(benchmark, data_dir)
@@ -156,8 +158,8 @@ def run(
     return result
 
 
-def _load(benchmark: Benchmark, data_dir: Path | None) -> Loaded | None:
-    found = load(benchmark, data_dir) if data_dir is not None else None
+def _load(benchmark: Benchmark, folder: Folder | None) -> Loaded | None:
+    found = load(benchmark, folder.find) if folder else None
     return found or load_package(benchmark)
 
 

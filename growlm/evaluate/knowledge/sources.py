@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from growlm.errors import DataError
-from growlm.evaluate.files import SUFFIXES, Folder, read_rows
+from growlm.evaluate.files import SUFFIXES, read_rows
 from growlm.evaluate.knowledge.benchmarks import Benchmark, Row, Rows
 
 SPLITS = {
@@ -49,16 +49,11 @@ class Loaded:
         return 0 if split is None else min(len(rows[split]) for rows in self.splits.values())
 
 
-def load(benchmark: Benchmark, data_dir: Path) -> Loaded | None:
-    """A benchmark's rows below a folder; None: the split that is asked is not there.
+def load(benchmark: Benchmark, find: Find) -> Loaded | None:
+    """A benchmark's rows; None: the split that is asked is not there.
 
-    Raises DataError: a row that is none of this benchmark (file and line), two files of a name, no folder.
+    Raises DataError: a row that is none of this benchmark (file and line), two files of a name.
     """
-    return load_with(benchmark, Folder(data_dir).find)
-
-
-def load_with(benchmark: Benchmark, find: Find) -> Loaded | None:
-    """The same with another way to find files."""
     found = Loaded(benchmark, {})
     for split in (benchmark.split, *benchmark.examples):
         for task, path, rows in _split(benchmark, split, find):

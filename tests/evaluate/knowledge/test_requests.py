@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("lm_eval")
 
+from growlm.evaluate.files import Folder
 from growlm.evaluate.knowledge.ask import quietly, tasks_of
 from growlm.evaluate.knowledge.benchmarks import BENCHMARKS
 from growlm.evaluate.knowledge.sources import load
@@ -60,7 +61,7 @@ SLOW: dict[str, tuple[str, Callable[[Requests], Requests]]] = {
 
 def requests(name: str) -> list[Requests]:
     """What is asked of each document, of all of a benchmark's tasks together."""
-    loaded = load(BENCHMARKS[name], SHARED)
+    loaded = load(BENCHMARKS[name], Folder(SHARED).find)
     assert loaded is not None
     documents: dict[int, Requests] = {}
     for task in sorted(tasks_of(loaded, 0)["tasks"].values(), key=lambda task: task.task_name):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from growlm.errors import DataError, RecipeError
+from growlm.evaluate.files import Folder
 from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, chosen
 from growlm.evaluate.knowledge.package import load_package
 from growlm.evaluate.knowledge.run import plan
@@ -35,8 +37,9 @@ OFFICIAL = {
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared evaluation sets are not here")
 def test_official_sets_are_whole_and_nothing_is_said_of_them() -> None:
+    find = Folder(SHARED).find
     for name, count in OFFICIAL.items():
-        found = load(BENCHMARKS[name], SHARED)
+        found = load(BENCHMARKS[name], find)
         assert found is not None
         assert found.notes == []
         rows = [rows for splits in found.splits.values() for rows in splits[found.benchmark.split]]
@@ -62,7 +65,7 @@ def test_another_number_of_rows_is_said(tmp_path: Path) -> None:
 
 def test_arc_with_four_choices_everywhere_is_said(tmp_path: Path) -> None:
     write(tmp_path / "arc" / "challenge" / "test.jsonl", [ARC[1]] * 1172)
-    found = load(BENCHMARKS["arc_challenge"], tmp_path)
+    found = load(BENCHMARKS["arc_challenge"], Folder(tmp_path).find)
     assert found is not None
     assert found.notes == ["all rows have 4 choices; in the official set some have 3 or 5"]
 
@@ -84,7 +87,7 @@ def test_subjects_may_be_files_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "ceval-exam" / "val" / "law_val.csv"
     path.parent.mkdir(parents=True)
     path.write_text("id,question,A,B,C,D,answer\n0,问,甲,乙,丙,丁,C\n", "utf-8")
-    found = load(BENCHMARKS["ceval"], tmp_path)
+    found = load(BENCHMARKS["ceval"], Folder(tmp_path).find)
     assert found is not None
     assert found.splits == {
         "ceval-valid_law": {
@@ -98,14 +101,14 @@ def test_subjects_may_be_files_of_their_own(tmp_path: Path) -> None:
 def test_a_bad_row_is_an_error_with_its_place(tmp_path: Path, rows: list, where: str) -> None:
     path = write(tmp_path / "arc-challenge-test.jsonl", rows)
     with pytest.raises(DataError) as error:
-        load(BENCHMARKS["arc_challenge"], tmp_path)
+        load(BENCHMARKS["arc_challenge"], Folder(tmp_path).find)
     assert error.value.where == f"{path}{where}"
 
 
 def test_an_unknown_subject_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "mmlu-test.jsonl", exam(["anatomy", "witchcraft"], 1))
     with pytest.raises(DataError, match="no subject of mmlu"):
-        load(BENCHMARKS["mmlu"], tmp_path)
+        load(BENCHMARKS["mmlu"], Folder(tmp_path).find)
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
@@ -127,6 +130,19 @@ def test_what_is_missing(tmp_path: Path) -> None:
         "mmlu",
         "truthfulqa",
     ]
+
+
+def test_a_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "hellaswag-val.jsonl", HELLASWAG)
+    listed, rglob = [], Path.rglob
+
+    def counted(self: Path, pattern: str) -> Iterator[Path]:
+        listed.append(self)
+        return rglob(self, pattern)
+
+    monkeypatch.setattr(Path, "rglob", counted)
+    plan([], tmp_path)
+    assert listed == [tmp_path]
 
 
 def test_an_installed_package_is_read_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
