@@ -214,7 +214,7 @@ def probe(args: argparse.Namespace) -> float:
     a = torch.ones(
         1024, 1024, dtype=torch.bfloat16 if args.dtype == "bf16" else torch.float32, device=args.device
     )
-    a @ a
+    b = a @ a
     started = time.perf_counter()
     for _ in range(10):
         b = a @ a
@@ -239,10 +239,11 @@ def growlm(args: argparse.Namespace) -> Any:
 def hflm(args: argparse.Namespace) -> Any:
     """Likelihoods by the harness."""
     from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval.models import huggingface
 
+    lm: Any = huggingface.HFLM
     dtype = "bfloat16" if args.dtype == "bf16" else "float32"
-    model = HFLM(args.model, device=args.device, dtype=dtype, batch_size=int(args.way.partition(":")[2]))
+    model = lm(args.model, device=args.device, dtype=dtype, batch_size=int(args.way.partition(":")[2]))
 
     def answer(part: list[Pair]) -> list[float]:
         asked = [Instance("loglikelihood", {}, tuple(pair), i) for i, pair in enumerate(part)]

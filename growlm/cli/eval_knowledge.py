@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,10 @@ from growlm.cli.eval_options import (
     Precision,
     Workers,
 )
+from growlm.cli.eval_shown import say, show
+
+if TYPE_CHECKING:
+    from growlm.inference.requests import Model
 
 
 def knowledge(
@@ -53,41 +57,14 @@ def knowledge(
     os.environ["HF_HUB_OFFLINE"] = "0" if hub else "1"
     from growlm.evaluate.knowledge.run import plan, run
     from growlm.evaluate.models import models_of
-    from growlm.inference.source import open_model
+    from growlm.evaluate.opened import ask_each
 
     named = models_of(models or [], every_stage=every_stage)
-    planned = plan(task or [], data_dir, hub=hub, shots=shots, limit=limit, say=_say)
-    for facts in named:
-        _say(f"{facts['name']}: {', '.join(each.benchmark.name for each in planned)}")
-        model = open_model(
-            facts["source"],
-            context=context,
-            precision=precision,
-            data=data,
-            device=device,
-            workers=workers,
-        )
-        run(model, facts, planned, out / facts["name"] / "knowledge", say=_say)
-    _show(out, as_json)
+    planned = plan(task or [], data_dir, hub=hub, shots=shots, limit=limit, say=say)
 
+    def ask(model: Model, facts: Mapping[str, Any]) -> None:
+        say(f"{facts['name']}: {', '.join(each.benchmark.name for each in planned)}")
+        run(model, facts, planned, out / facts["name"] / "knowledge", say=say)
 
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
-
-
-def _show(out: Path, as_json: bool) -> None:
-    """The tables of all knowledge results in the folder, and its page."""
-    from growlm.report.evaluation import write_page
-    from growlm.report.evaluation.gather import evaluation
-
-    data = evaluation(out)
-    page = write_page(out)
-    groups = [group for group in data["groups"] if not group["name"].startswith("iq/")]
-    if as_json:
-        typer.echo(json.dumps({**data, "groups": groups}, ensure_ascii=False))
-        return
-    from growlm.report.evaluation.table import print_evaluation
-
-    shown = [group for group in groups if not group["name"].endswith("/subjects")]
-    print_evaluation({**data, "groups": shown, "contexts": []})
-    typer.echo(page)
+    ask_each(named, ask, context=context, precision=precision, data=data, device=device, workers=workers)
+    show(out, lambda group: not group.startswith("iq/"), as_json=as_json)

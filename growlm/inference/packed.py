@@ -6,12 +6,13 @@ takes longer than the products.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from growlm.model.decoder import Decoder, Linear, Mlp
+from growlm.model.decoder import ACTIVATIONS, Attention, Decoder, Linear, Mlp
 from growlm.model.loss import widened
 from growlm.model.split import Split
 
@@ -26,27 +27,73 @@ def pack(decoder: Decoder) -> Decoder:
         return decoder
     if decoder.embedding.weight.dtype not in _dtypes():
         return decoder
-    for module in list(decoder.modules()):
-        fused = (
-            isinstance(module, Mlp) and module.activation == "gelu_tanh"
-        )  # with its activation, another kernel
-        for name, child in list(module.named_children()):
-            if isinstance(child, Linear) and not (fused and name in ("gate_proj", "up_proj")):
-                setattr(module, name, Packed(child))
+    for block in decoder.blocks:
+        _pack_attention(block.attn)
+        _pack_mlp(block.mlp)
     decoder.split = PackedHead(decoder.head)
     return decoder
 
 
-class Packed(nn.Module):
-    """A Linear."""
+def _pack_attention(layer: Any) -> None:
+    layer.joined = Packed(layer.q_proj, layer.k_proj, layer.v_proj)
+    layer.o_proj = Packed(layer.o_proj)
+    layer.q_proj = layer.k_proj = layer.v_proj = None
+    layer.__class__ = PackedAttention
 
-    def __init__(self, linear: Linear) -> None:
+
+def _pack_mlp(layer: Any) -> None:
+    layer.down_proj = Packed(layer.down_proj)
+    if layer.activation == "gelu_tanh":  # has a kernel that makes the activation with the product
+        return
+    if layer.gate_proj is None:
+        layer.up_proj = Packed(layer.up_proj)
+        return
+    layer.joined = Packed(layer.gate_proj, layer.up_proj)
+    layer.gate_proj = layer.up_proj = None
+    layer.__class__ = PackedGatedMlp
+
+
+class Packed(nn.Module):
+    """One or several Linears of the same input."""
+
+    def __init__(self, *linears: Linear) -> None:
         super().__init__()
-        self._weight, self._bias = _laid_out(linear.weight), linear.bias
+        weights: list[Tensor] = [linear.weight for linear in linears]
+        biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
+        assert len(biases) in (0, len(weights))
+        self._weight = _laid_out(torch.cat(weights))
+        self._bias = torch.cat(biases) if biases else None
+        self.sizes = [len(linear.weight) for linear in linears]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
+        """(..., in) -> (..., out), of several one behind the other."""
         return _product(x, self._weight, self._bias)
+
+    def each(self, x: Tensor) -> Sequence[Tensor]:
+        """(..., in) -> (..., out) of every Linear."""
+        return self(x).split(self.sizes, -1)
+
+
+class PackedAttention(Attention):
+    """Queries, keys and values by one product."""
+
+    joined: Packed
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D) -> queries (B, T, H*E), keys and values (B, T, K*E)."""
+        q, k, v = self.joined.each(x)
+        return q, k, v
+
+
+class PackedGatedMlp(Mlp):
+    """Gate and hidden units by one product."""
+
+    joined: Packed
+
+    def expand(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> hidden units (B, T, F)."""
+        gate, up = self.joined.each(x)
+        return ACTIVATIONS[self.activation](gate) * up
 
 
 class PackedHead(Split):

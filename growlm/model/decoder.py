@@ -134,8 +134,9 @@ class Attention(nn.Module):
         """(B, T, D) -> (B, T, D); of a split model both are in the layout of the residual stream."""
         x = self.split.enter(x)
         B, T, _ = x.shape
-        q, k = self._queries_and_keys(x, masks)
-        v = self.v_proj(x).view(B, T, -1, self.config.head_dim)  # B T K E
+        q, k, v = self.project(x)
+        q, k = self._queries_and_keys(q, k, masks)
+        v = v.view(B, T, -1, self.config.head_dim)  # B T K E
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # B H T E, B K T E twice
         if reading is None:
             q, k = apply_rotary(q, k, self.config, self.family)
@@ -146,11 +147,14 @@ class Attention(nn.Module):
         y = y.transpose(1, 2).reshape(B, T, -1)  # B T H*E
         return self.o_proj(_scaled(y, None if masks is None else masks.q))
 
-    def _queries_and_keys(self, x: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
-        """(B, T, D) -> (B, T, H, E) and (B, T, K, E), before rotation."""
-        B, T, _ = x.shape
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D) -> queries (B, T, H*E), keys and values (B, T, K*E)."""
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+
+    def _queries_and_keys(self, q: Tensor, k: Tensor, masks: Masks | None) -> tuple[Tensor, Tensor]:
+        """(B, T, H*E) and (B, T, K*E) -> (B, T, H, E) and (B, T, K, E), before rotation."""
+        B, T, _ = q.shape
         E = self.config.head_dim
-        q, k = self.q_proj(x), self.k_proj(x)
         if self.q_norm is None or self.k_norm is None:
             return _scaled(q, None if masks is None else masks.score).view(B, T, -1, E), k.view(B, T, -1, E)
         head = None if masks is None else masks.head
@@ -170,6 +174,12 @@ class Mlp(nn.Module):
         self.down_proj = RowLinear(table, f"{name}.down_proj", split)
         self.activation, self.split = activation, split
 
+    def expand(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> hidden units (B, T, F)."""
+        if self.gate_proj is None:
+            return self._act(x, self.up_proj)
+        return self._act(x, self.gate_proj) * self.up_proj(x)
+
     def _act(self, x: Tensor, layer: Linear) -> Tensor:
         if self.activation == "gelu_tanh":
             return linear_gelu(x, *layer.cast(x.dtype))
@@ -177,12 +187,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = self.split.enter(x)
-        if self.gate_proj is None:
-            y = self._act(x, self.up_proj)  # B T F
-        else:
-            y = self._act(x, self.gate_proj) * self.up_proj(x)
-        return self.down_proj(_scaled(y, mask))
+        return self.down_proj(_scaled(self.expand(self.split.enter(x)), mask))
 
 
 class Block(nn.Module):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from growlm import __version__
-from growlm.checkpoint.disk import write_atomic
 from growlm.errors import DataError, RecipeError
 from growlm.evaluate.files import Folder
+from growlm.evaluate.folder import ModelFolder, Say
 from growlm.evaluate.harness import HarnessModel
 from growlm.evaluate.knowledge.ask import HUB_ERRORS, ask, hub_tasks, tasks_of
 from growlm.evaluate.knowledge.averages import average, scores_of
@@ -20,12 +17,9 @@ from growlm.evaluate.knowledge.benchmarks import BENCHMARKS, Benchmark, chosen
 from growlm.evaluate.knowledge.package import load_package
 from growlm.evaluate.knowledge.scores import Item, items
 from growlm.evaluate.knowledge.sources import Loaded, load, wanted
-from growlm.evaluate.result import RESULTS, Evaluated, Result, Score, load_result, save_result
+from growlm.evaluate.result import Result, Score
 from growlm.inference.journal import ANSWERS, Journal
 from growlm.inference.requests import Model
-
-ITEMS = "items.jsonl"
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -120,12 +114,11 @@ def run(
         facts: of `inference.facts`: the fields of `Evaluated` but `identity`.
         planned: of `plan`.
 
-    Raises DiskError; DataError: the hub gave none of them.
+    Raises DiskError; DataError: the hub gave none of them, the folder's results.json is damaged.
     """
     missed: list[DataError] = []
+    kept = ModelFolder(folder, "knowledge", facts, model.identity)
     journal = Journal(folder / ANSWERS, model)
-    result = _known(folder, model.identity)
-    scores, settings = (result.scores, dict(result.settings["tasks"])) if result else ([], {})
     try:
         for each in planned:
             try:
@@ -135,18 +128,9 @@ def run(
                 say(f"{each.benchmark.name} is left out: {error.what}: {error.why}")
                 continue
             new, lines = _asked(HarnessModel(journal), each, tasks, quiet=quiet)
-            scores = _merged(scores, each.benchmark, new)
-            settings[each.benchmark.name] = each.settings()
-            _write_items(folder / ITEMS, each.benchmark, lines, keep=result is not None)
-            result = Result(
-                kind="knowledge",
-                model=Evaluated(**facts, identity=model.identity),
-                scores=scores,
-                settings={"tasks": settings},
-                growlm=__version__,
-                when=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-            save_result(folder, result)
+            scores = _merged(kept.scores, each.benchmark, new)
+            settings = {each.benchmark.name: each.settings()}
+            kept.save(scores, settings, each.benchmark.harness_tasks(), (item.line() for item in lines))
             say(_told(new[0]))
     finally:
         if journal.reused:
@@ -154,8 +138,8 @@ def run(
         journal.close()
     if len(missed) == len(planned):
         raise missed[-1]
-    assert result is not None, "plan gives at least one"
-    return result
+    assert kept.result is not None, "plan gives at least one"
+    return kept.result
 
 
 def _load(benchmark: Benchmark, folder: Folder | None) -> Loaded | None:
@@ -216,14 +200,6 @@ def _missing(benchmark: Benchmark, data_dir: Path | None) -> DataError:
     )
 
 
-def _known(folder: Path, identity: str) -> Result | None:
-    """What is in the folder already, if it is of this model."""
-    if not (folder / RESULTS).exists():
-        return None
-    known = load_result(folder / RESULTS)
-    return known if known.model.identity == identity and "tasks" in known.settings else None
-
-
 def _merged(known: Sequence[Score], benchmark: Benchmark, new: Sequence[Score]) -> list[Score]:
     """New scores with those of other benchmarks, in the benchmarks' order, behind the average."""
     kept = [score for score in known if score.benchmark in BENCHMARKS and score.benchmark != benchmark.name]
@@ -231,18 +207,6 @@ def _merged(known: Sequence[Score], benchmark: Benchmark, new: Sequence[Score]) 
     merged = sorted([*kept, *new], key=lambda score: order.index(score.benchmark))
     total = average(merged)
     return merged if total is None else [total, *merged]
-
-
-def _write_items(path: Path, benchmark: Benchmark, found: Sequence[Item], *, keep: bool) -> None:
-    mine = set(benchmark.harness_tasks())
-    kept = list(_others(path, mine)) if keep and path.exists() else []
-    new = [json.dumps(item.line(), ensure_ascii=False) for item in found]
-    write_atomic(path, "".join(f"{line}\n" for line in [*kept, *new]).encode())
-
-
-def _others(path: Path, mine: set[str]) -> Iterator[str]:
-    lines = path.read_text("utf-8").split("\n")
-    return (line for line in lines if line and json.loads(line)["task"] not in mine)
 
 
 def _told(score: Score) -> str:
