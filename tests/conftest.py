@@ -2,6 +2,7 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MALLOC_TOP_PAD_", "131072")  # as by itself; if set no command restarts
 # torch's store looks up the names of those who connect; an answer that is lost costs 1 s, not 5
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
 

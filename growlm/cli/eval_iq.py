@@ -72,6 +72,9 @@ def iq(
     as_json: Json = False,
 ) -> None:
     """Ask what cannot be memorised: symbols for labels, rules, patterns, facts among distractions."""
+    from growlm.train.malloc import use_tuned_malloc
+
+    use_tuned_malloc()
     from growlm.cli.options import whole_pairs
     from growlm.evaluate.iq.suite import plan, run
     from growlm.evaluate.iq.task import Setup
@@ -89,7 +92,7 @@ def iq(
 
     def ask(model: Model, facts: Mapping[str, Any]) -> None:
         say(f"{facts['name']}: {count}")
-        run(model, facts, planned, setup, out / facts["name"] / "iq")
+        run(model, facts, planned, setup, out / facts["name"] / "iq", say=say)
 
     ask_each(named, ask, context=context, precision=precision, data=data, device=device, workers=workers)
     show(out, lambda group: group.startswith("iq/"), as_json=as_json)

@@ -55,6 +55,9 @@ def knowledge(
     """Ask what a model knows: ARC, HellaSwag, MMLU, TruthfulQA, SuperGLUE, CLUE, CMMLU, C-Eval."""
     # read when the hub's libraries are imported, which is below
     os.environ["HF_HUB_OFFLINE"] = "0" if hub else "1"
+    from growlm.train.malloc import use_tuned_malloc
+
+    use_tuned_malloc()
     from growlm.evaluate.knowledge.run import plan, run
     from growlm.evaluate.models import models_of
     from growlm.evaluate.opened import ask_each

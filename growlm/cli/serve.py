@@ -30,6 +30,9 @@ def serve(
     ] = "auto",
 ) -> None:
     """Serve /v1/completions on this machine until Ctrl-C."""
+    from growlm.train.malloc import use_tuned_malloc
+
+    use_tuned_malloc()
     from growlm.inference.serve.server import LOOPBACK, Server
     from growlm.inference.source import open_local
 

@@ -35,6 +35,11 @@ class ModelFolder:
         """All that are known."""
         return self.result.scores if self.result else []
 
+    def replaced(self, settings: Mapping[str, Any]) -> list[str]:
+        """The tasks whose results are there under other settings."""
+        known = self.result.settings["tasks"] if self.result else {}
+        return [task for task, value in settings.items() if task in known and known[task] != value]
+
     def save(
         self,
         scores: Sequence[Score],

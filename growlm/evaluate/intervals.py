@@ -33,8 +33,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def interval_of_average(tasks: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Of the average of several tasks' means, each with its own items: every task is resampled apart.
 
-    Where no task's resamples differ, the interval is the average of the tasks' Wilson bounds.
+    Where all items of all tasks are wrong, or right, the interval is Wilson's of all of them; where those
+    of each task are alike but not those of all, it is the average of the tasks' Wilson bounds.
     """
+    everything = [value for values in tasks for value in values]
+    if len(set(everything)) == 1:
+        return interval(everything)
     generator = np.random.Generator(np.random.Philox(_SEED))
     means = np.mean([_means(np.asarray(values, np.float64), generator) for values in tasks], axis=0)
     low, high = _percentiles(means)

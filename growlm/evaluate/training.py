@@ -95,7 +95,7 @@ def prepare_tasks(recipe: Recipe) -> TrainingTasks:
         raise RecipeError(
             "the data of a task are missing or damaged",
             where="eval.tasks",
-            why=str(error),
+            why=error.what + (f": {error.where}" if error.where and "--" not in error.where else ""),
             fix="name their folder: eval.task_data, or leave the task out",
         ) from error
     return TrainingTasks(planned, setup, benchmarks, settings.task_items)

@@ -11,6 +11,8 @@ from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Pr
 from growlm.inference.score import Asked, Found
 from growlm.inference.text import Text
 
+SPARE = 16
+"""Tokens that an answer may be longer than what is expected."""
 SWALLOWED = "the tokenizer merges the continuation into the context: no token is its own"
 
 
@@ -69,7 +71,8 @@ class Asking(ABC):
     def completions(self, requests: Sequence[Prompt]) -> Iterator[tuple[int, Completion | Failed]]:
         """How the model goes on with each text."""
         prompts = self.text.prompts([r.text for r in requests])
-        wanted = [self._wanted(ids, request) for ids, request in zip(prompts, requests, strict=True)]
+        expected = self.text.encode_all([r.expected for r in requests], frame=False)
+        wanted = [self._wanted(*each) for each in zip(prompts, requests, expected, strict=True)]
         cuts = [len(ids) - len(one.ids) for ids, one in zip(prompts, wanted, strict=True)]
         for i, one in enumerate(wanted):
             if one.max_tokens == 0:
@@ -85,10 +88,11 @@ class Asking(ABC):
                 assert written.finish is not None
                 yield i, Completion(written.text, len(written.ids), written.finish, cuts[i])
 
-    def _wanted(self, ids: list[int], request: Prompt) -> Wanted:
-        """A text cut at its beginning so that the answer fits, or, where the answer alone fills the context,
-        to half of that."""
-        room = self.context - request.max_tokens
+    def _wanted(self, ids: list[int], request: Prompt, expected: list[int]) -> Wanted:
+        """A text cut at its beginning so that what is expected fits, or else `max_tokens`; or, where that
+        alone fills the context, to half of it."""
+        needed = min(request.max_tokens, len(expected) + SPARE) if expected else request.max_tokens
+        room = self.context - needed
         kept = ids[-(room if room > 0 else (self.context + 1) // 2) :]
         most = min(request.max_tokens, self.context - len(kept))
         return Wanted(kept, most, Draw(request.temperature, request.top_p, request.seed), request.stop)

@@ -108,8 +108,7 @@ def write(model: Decoder, text: Text, batch: Sequence[Wanted], *, slots: int) ->
     """
     known, rows = Known(text), [Written(wanted, Stream(text)) for wanted in batch]
     lengths = torch.tensor([len(w.ids) for w in batch], device=model.device)
-    dtype = model.compute_dtype or model.embedding.weight.dtype
-    cache = KeyValues(model.config, len(batch), slots, model.device, dtype)
+    cache = _cache(model, len(batch), slots)
     logits = known.of(_read_prompts(model, cache, [w.ids for w in batch], lengths))
     alive = list(rows)
     while alive:
@@ -134,6 +133,11 @@ def write(model: Decoder, text: Text, batch: Sequence[Wanted], *, slots: int) ->
         logits = known.of(model.head_logits(model(tokens, reading=reading))[:, 0])
         lengths = lengths + 1
     return rows
+
+
+def _cache(model: Decoder, rows: int, slots: int) -> KeyValues:
+    dtype = model.compute_dtype or model.embedding.weight.dtype
+    return KeyValues(model.config, rows, slots, model.device, dtype)
 
 
 def _likeliest(logits: Tensor) -> list[int]:
@@ -212,8 +216,7 @@ class Writer:
     def _read(self, ids: Sequence[int]) -> Tensor:
         """Hidden states (1, T, D) of what is new in a text, at least of its last token."""
         if self._cache is None:
-            weight = self.model.embedding.weight
-            self._cache = KeyValues(self.model.config, 1, self.context, weight.device, weight.dtype)
+            self._cache = _cache(self.model, 1, self.context)
         old = min(common(self._ids, ids), len(ids) - 1)
         new = torch.tensor([list(ids[old:])], device=self.model.device)
         at = torch.arange(old, len(ids), device=self.model.device)[None]

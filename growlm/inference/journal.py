@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import xxhash
 
 from growlm.checkpoint.disk import disk_errors, make_dirs, write_all
+from growlm.errors import LockError
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Model, Prompt
 
 ANSWERS = "answers.jsonl"
@@ -24,7 +26,7 @@ class Journal:
     """A `Model` that remembers in a file what another has answered; failures it asks for again.
 
     A line is a key, the hash of the model's identity and the request, and the answer. Lines that are damaged
-    count for nothing. Raises DiskError.
+    count for nothing. Raises DiskError, LockError: another process has it open.
     """
 
     def __init__(self, path: Path, model: Model) -> None:
@@ -35,6 +37,7 @@ class Journal:
         with disk_errors(path):
             make_dirs(path.parent)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            self._lock()
             self._read()
 
     @property
@@ -97,6 +100,17 @@ class Journal:
         line = json.dumps({"key": key, "answer": answer}) + "\n"
         with disk_errors(self._path, len(line)):
             write_all(self._fd, line.encode())
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise LockError(
+                "Another evaluation writes into this folder",
+                where=str(self._path.parent),
+                fix="wait for it, or give another --out",
+            ) from None
 
     def _read(self) -> None:
         with open(self._fd, "rb", closefd=False) as file:

@@ -25,6 +25,8 @@ class Prompt:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    expected: str = ""
+    """An answer that there must be room for; without it for `max_tokens`. Never shown to a model."""
 
 
 @dataclass(frozen=True)

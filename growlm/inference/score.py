@@ -105,7 +105,7 @@ def score(
 
     `context`: positions that there are, at least those of the longest sequence without its last id.
     """
-    rows = rows_of(sequences, Cost(model), max(context, batch_tokens // 2))
+    rows = rows_of(sequences, Cost(model), context)  # a longer one would need a mask of its square
     for batch in batches_of(rows, batch_tokens):
         yield from in_halves(lambda part: _score_rows(model, sequences, part, context), batch)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,8 @@ from growlm.train.restore import find_checkpoint, find_tokenizer, masked_model, 
 from growlm.train.stored import stored_companions
 
 Precision = Literal["auto", "fp32", "bf16"]
+SCORING = 1
+"""Counts changes of how answers are found: those of before are asked for again."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -56,6 +59,7 @@ def open_model(
     """
     if is_endpoint(source):
         return Endpoint(str(source), context=context)
+    _device(device)  # refuses what there is not, before processes start
     if workers > 1:
         settings = {"source": str(source), "context": context, "precision": precision}
         return Workers(settings | {"data": data and str(data)}, workers, _devices(device))
@@ -91,8 +95,9 @@ def open_local(
 
 def _identity(weights: str, text: Text, dtype: torch.dtype, context: int) -> str:
     """One hash of all that decides an answer."""
-    parts = (weights, text.json, str(text.bos_id), str(sorted(text.ends)), str(dtype), str(context))
-    return xxhash.xxh3_128_hexdigest("\n".join(parts).encode())
+    framed = (text.bos_id, text.prefix_id, sorted(text.ends), text.splits_special)
+    parts = (SCORING, weights, text.json, framed, dtype, context)
+    return xxhash.xxh3_128_hexdigest("\n".join(map(str, parts)).encode())
 
 
 def _is_ours(path: Path) -> bool:
@@ -116,8 +121,21 @@ def _devices(device: str) -> list[str]:
 
 
 def _device(device: str) -> torch.device:
+    """Raises RecipeError: it is none, or none that there is."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    match = re.fullmatch(r"cpu|cuda(?::(\d{1,4}))?", device)
+    if match is None:
+        raise RecipeError(
+            f"{device!r} is no device", where="--device", fix="--device cpu, cuda, cuda:1, auto"
+        )
+    if device != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
+        raise RecipeError(
+            f"There is no {device} here",
+            where="--device",
+            why=f"torch {torch.__version__} sees {torch.cuda.device_count()} GPUs",
+            fix="--device cpu",
+        )
     return torch.device(device)
 
 

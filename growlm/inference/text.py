@@ -49,7 +49,9 @@ class Text:
             ) from error
         self._inner.no_truncation()
         self._inner.no_padding()
-        self._inner.encode_special_tokens = bool(settings.get("split_special_tokens", False))
+        self.splits_special = bool(settings.get("split_special_tokens", False))
+        """Whether the names of special tokens in a text are letters like any others."""
+        self._inner.encode_special_tokens = self.splits_special
         self.bos_id = self._id(settings, generation, "bos")
         self.eos_id = self._id(settings, generation, "eos")
         if self.eos_id is None:

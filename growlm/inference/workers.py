@@ -118,6 +118,7 @@ class _Worker:
             text=True,
             encoding="utf-8",
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,  # Ctrl-C is for this process, which ends them
         )
 
     def hello(self) -> dict[str, Any]:

@@ -38,7 +38,6 @@ def growlm(*args: object, fault: str = "", stdin: str = "") -> Done:
         def command() -> None:
             sys.stdin = given.open(encoding="utf-8")
             sys.stdout, sys.stderr = out.open("w", encoding="utf-8"), err.open("w", encoding="utf-8")
-            os.environ["MALLOC_TOP_PAD_"] = "131072"  # set: the command does not restart itself
             sys.argv = ["growlm", *map(str, args)]
             code: object = 0
             try:

@@ -18,6 +18,7 @@ def test_wilson_is_scipys(right: int, items: int) -> None:
 def test_all_wrong_and_all_right_have_an_interval() -> None:
     assert interval([0.0] * 100) == pytest.approx((0, 3.8415 / 103.8415), abs=1e-4)
     assert interval([1.0] * 100) == pytest.approx((100 / 103.8415, 1), abs=1e-4)
+    assert interval_of_average([[0.0] * 30, [0.0] * 70]) == interval([0.0] * 100)
     assert interval_of_average([[0.0] * 100, [1.0] * 100]) == pytest.approx((0.4815, 0.5185), abs=1e-3)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,14 @@ def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", [b'{"key": "ab', b"\xff\n\n[]\n", b'{"key": 3, "answer": null}\n{"k'])
 def test_a_damaged_line_counts_for_nothing(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "answers.jsonl"
-    list(Journal(path, Counted()).completions(PROMPTS[:2]))
+    with closing(Journal(path, Counted())) as journal:
+        list(journal.completions(PROMPTS[:2]))
     with path.open("ab") as file:
         file.write(tail)
     for asked in (PROMPTS[2:], []):
         model = Counted()
-        assert len(dict(Journal(path, model).completions(PROMPTS))) == 3
+        with closing(Journal(path, model)) as journal:
+            assert len(dict(journal.completions(PROMPTS))) == 3
         assert model.asked == asked
 
 

@@ -17,7 +17,7 @@ from growlm.convert.dialects import DIALECTS
 from growlm.convert.write import write_folder
 from growlm.errors import CheckpointError, GrowLMError, RecipeError
 from growlm.growth.weights import MemoryWeights
-from growlm.inference.asking import SWALLOWED
+from growlm.inference.asking import SPARE, SWALLOWED
 from growlm.inference.facts import facts, stages_of
 from growlm.inference.foreign import Foreign, load_foreign
 from growlm.inference.packed import pack
@@ -133,6 +133,23 @@ def test_bad_sources(tmp_path: Path) -> None:
         open_model(tmp_path)
     with pytest.raises(GrowLMError, match="nothing here"):
         open_model(tmp_path / "none", workers=2)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", ""])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_devices_that_are_not_there(folder: Path, device: str, workers: int) -> None:
+    with pytest.raises(RecipeError, match=r"is no device|There is no cuda:99"):
+        open_model(folder, device=device, workers=workers)
+
+
+def test_a_prompt_is_cut_for_what_is_expected_only(folder: Path) -> None:
+    opened = open_local(folder, context=32)
+    long, answer = "the cat sat " * 20, "the hat the hat"
+    whole, needed = len(opened.text.encode(long)), len(opened.text.encode(answer)) + SPARE
+    prompts = [Prompt(long, 30, expected=answer), Prompt(long, 30), Prompt(long, 4, expected=answer)]
+    told = dict(opened.completions([*prompts, Prompt("the cat", 30, expected=answer)]))
+    cuts = [one.cut for _, one in sorted(told.items()) if isinstance(one, Completion)]
+    assert cuts == [whole - 32 + needed, whole - 32 + 30, whole - 32 + 4, 0]
 
 
 def test_more_context_than_positions(tmp_path: Path) -> None:

@@ -8,10 +8,8 @@ from typing import Any
 
 from growlm.evaluate.iq.task import Item, Task
 from growlm.evaluate.progress import counted
+from growlm.inference.asking import SPARE
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Model, Prompt
-
-_SPARE = 16
-"""Tokens an answer may have beyond the bytes of the target: no tokenizer needs more than one for a byte."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,10 @@ class Outcome:
 
 
 def prompt_of(task: Task, item: Item) -> Prompt:
-    """The request for a written answer; long enough for the target in any tokenizer."""
-    return Prompt(item.prompt, max_tokens=len(item.target.encode()) + _SPARE, stop=task.stop)
+    """The request for a written answer; long enough for the target in any tokenizer: none needs more than a
+    token for a byte."""
+    most = len(item.target.encode()) + SPARE
+    return Prompt(item.prompt, max_tokens=most, stop=task.stop, expected=item.target)
 
 
 def ask(model: Model, plan: Sequence[Planned], *, quiet: bool = False) -> list[list[Outcome]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from growlm.inference.journal import ANSWERS, Journal
 from growlm.inference.requests import Model
 from growlm.recipe.keys import did_you_mean
 
+MOST_ITEMS = 100_000
+
 
 def plan(names: Sequence[str], setup: Setup, say: Say = lambda _: None) -> list[Planned]:
     """The tasks that are named, or all, with their items.
@@ -29,8 +32,11 @@ def plan(names: Sequence[str], setup: Setup, say: Say = lambda _: None) -> list[
     """
     tasks = _chosen(names, setup)
     check_dials(tasks, setup.dials)
-    if setup.items is not None and setup.items < 1:
-        raise RecipeError("A task needs an item", where=f"--items {setup.items}", fix="--items 100")
+    if setup.items is not None and not 1 <= setup.items <= MOST_ITEMS:
+        why = f"a task has from 1 to {MOST_ITEMS:,} items"
+        raise RecipeError(
+            "That is no number of items", where=f"--items {setup.items}", why=why, fix="--items 100"
+        )
     left_out = [] if names else [task for task in tasks if not _there(task, setup)]
     planned = [_planned(task, setup) for task in tasks if task not in left_out]
     if not planned:
@@ -73,27 +79,29 @@ def run(
     folder: Path,
     *,
     quiet: bool = False,
+    say: Say = lambda _: None,
 ) -> Result:
     """Put planned tasks to a model and keep everything in a folder: results.json, items.jsonl, answers.jsonl.
 
     Run again after an interruption it asks only what has no answer yet. What the folder holds of other tasks
-    of the same model stays.
+    of the same model stays; what it holds of these with another seed or number of items does not, and `say`
+    is told.
 
     Args:
         facts: of `inference.facts`: the fields of `Evaluated` but `identity`.
         planned: of `plan`.
 
-    Raises DiskError; DataError: the folder's results.json is damaged.
+    Raises DiskError; DataError: the folder's results.json is damaged; LockError: another evaluation is at it.
     """
-    kept = ModelFolder(folder, "iq", facts, model.identity, suite=VERSION)
-    journal = Journal(folder / ANSWERS, model)
-    try:
+    settings = _settings(planned, setup)
+    with closing(Journal(folder / ANSWERS, model)) as journal:
+        kept = ModelFolder(folder, "iq", facts, model.identity, suite=VERSION)
+        if replaced := kept.replaced(settings):
+            say(f"{', '.join(replaced)}: instead of the results with other settings in {folder}")
         outcomes = ask(journal, planned, quiet=quiet)
-    finally:
-        journal.close()
-    scores = _merged(kept.scores, planned, scores_of(planned, outcomes, setup))
-    lines = [one.line() for mine in outcomes for one in mine]
-    return kept.save(scores, _settings(planned, setup), [each.label for each in planned], lines)
+        scores = _merged(kept.scores, planned, scores_of(planned, outcomes, setup))
+        lines = [one.line() for mine in outcomes for one in mine]
+        return kept.save(scores, settings, [each.label for each in planned], lines)
 
 
 def _there(task: Task, setup: Setup) -> bool:

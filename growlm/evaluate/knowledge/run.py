@@ -114,12 +114,13 @@ def run(
         facts: of `inference.facts`: the fields of `Evaluated` but `identity`.
         planned: of `plan`.
 
-    Raises DiskError; DataError: the hub gave none of them, the folder's results.json is damaged.
+    Raises DiskError; DataError: the hub gave none of them, the folder's results.json is damaged; LockError:
+    another evaluation is at it.
     """
     missed: list[DataError] = []
-    kept = ModelFolder(folder, "knowledge", facts, model.identity)
     journal = Journal(folder / ANSWERS, model)
     try:
+        kept = ModelFolder(folder, "knowledge", facts, model.identity)
         for each in planned:
             try:
                 tasks = _tasks(each)
@@ -130,6 +131,8 @@ def run(
             new, lines = _asked(HarnessModel(journal), each, tasks, quiet=quiet)
             scores = _merged(kept.scores, each.benchmark, new)
             settings = {each.benchmark.name: each.settings()}
+            if kept.replaced(settings):
+                say(f"{each.benchmark.name}: instead of the results with other settings in {folder}")
             kept.save(scores, settings, each.benchmark.harness_tasks(), (item.line() for item in lines))
             say(_told(new[0]))
     finally:

@@ -101,7 +101,8 @@ def _place(model: dict[str, Any]) -> tuple[str, float, str]:
 def _group_names(results: Iterable[Result]) -> list[str]:
     """Those known by a title first, in its order."""
     there = dict.fromkeys(score.group for result in results for score in result.scores)
-    return [g for g in _TITLES if g in there] + [g for g in there if g not in _TITLES]
+    known = [g for title in _TITLES for g in (title, f"{title}/zh")]
+    return [g for g in known if g in there] + [g for g in there if g not in known]
 
 
 def _group(name: str, results: list[Result]) -> dict[str, Any]:
@@ -117,9 +118,9 @@ def _group(name: str, results: list[Result]) -> dict[str, Any]:
             columns.setdefault(key, {"key": key, "task": score.task, "metric": score.metric})
             cells.setdefault(result.model.name, {})[key] = _cell(score, notes)
     averages = {table.tasks[0] for table in published_tables() if len(table.tasks) > 1}
-    ordered = sorted(columns.values(), key=lambda column: column["task"] not in averages)
+    ordered = sorted(columns.values(), key=lambda column: _english(column["task"]) not in averages)
     for column in ordered:
-        column.update(_common(scores[column["key"]]), average=column["task"] in averages)
+        column.update(_common(scores[column["key"]]), average=_english(column["task"]) in averages)
     ours = [
         {**model, "ours": True, "cells": cells[model["name"]]}
         for model in _models(results)
@@ -127,12 +128,21 @@ def _group(name: str, results: list[Result]) -> dict[str, Any]:
     ]
     return {
         "name": name,
-        "title": _TITLES.get(name, name),
+        "title": _title(name),
         "columns": ordered,
         "rows": [*ours, *_published_rows(scores)],
         "notes": notes,
         "published": _published_notes(scores),
     }
+
+
+def _english(task: str) -> str:
+    return task.removesuffix("_zh")
+
+
+def _title(group: str) -> str:
+    title = _TITLES.get(group.removesuffix("/zh"), group)
+    return f"{title}, in Chinese" if group.endswith("/zh") else title
 
 
 def _cell(score: Score, notes: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,8 @@ def print_evaluation(data: dict[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
     for group in (g for g in data["groups"] if not g["name"].endswith("/subjects")):
-        console.print(_table(group))
+        for part in _parts(group, console.width):
+            console.print(_table(part))
         for number, note in enumerate(group["notes"], 1):
             console.print(f"  [{number}] {note}", markup=False, highlight=False)
         for note in group["published"]:
@@ -31,6 +33,16 @@ def print_evaluation(data: dict[str, Any]) -> None:
         told = f"Perplexity of {context['name']}, {trained}; {context['windows']} windows"
         console.print(told, markup=False, highlight=False)
         console.print(_lengths(context))
+
+
+def _parts(group: dict[str, Any], width: int) -> Iterator[dict[str, Any]]:
+    """A group in tables that fit: so many columns at a time."""
+    names = max((len(row["name"]) for row in group["rows"]), default=0)
+    columns = group["columns"]
+    widest = max((len(line) for column in columns for line in _head(column).split("\n")), default=1)
+    count_ = max(1, (width - min(names, width // 3) - 16) // (widest + 3))
+    for start in range(0, len(columns), count_):
+        yield {**group, "columns": columns[start : start + count_]}
 
 
 def _table(group: dict[str, Any]) -> Table:
@@ -68,7 +80,12 @@ def _cell(cell: dict[str, Any] | None) -> str:
 def _cost(row: dict[str, Any]) -> str:
     if not row["zettaflops"]:
         return "–"
-    return f"{'≈ ' if row.get('derived') else ''}{row['zettaflops']:.4g}"
+    return f"{'≈ ' if row.get('derived') else ''}{_compute(row['zettaflops'])}"
+
+
+def _compute(zettaflops: float) -> str:
+    """Much less than one in a unit of its own."""
+    return f"{zettaflops:.4g}" if zettaflops >= 1e-3 else f"{zettaflops * 1e21:.2e} FLOP"
 
 
 def _lengths(context: dict[str, Any]) -> Table:

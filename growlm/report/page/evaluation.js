@@ -9,7 +9,7 @@ const chosenColumn = new Map();
 const families = [...new Set(found.models.map((m) => m.run || m.name))];
 const keyOf = (row) => (row.ours ? colour(families.indexOf(row.run || row.name)) : "train");
 const colour = (i) => `s${(i + 6) % 6}`;
-const cost = (row) => (row.zettaflops ? `${row.derived ? "≈ " : ""}${tiny(row.zettaflops)}${row.half_width ? ` ± ${tiny(row.half_width)}` : ""}` : NONE);
+const cost = (row) => (row.zettaflops ? `${row.derived ? "≈ " : ""}${compute(row.zettaflops)}${row.half_width ? ` ± ${tiny(row.half_width)}` : ""}` : NONE);
 const scrolled = (label, child) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, child);
 
 function headOf(column) {
@@ -21,7 +21,7 @@ function cellOf(cell, column) {
   if (!cell) return el("td", { class: "number muted" }, NONE);
   if (!isNumber(cell.low)) return el("td", { class: "number" }, SHARE.value(cell.value));
   const own_ = [column.items === null ? `${whole(cell.items)} items` : null, column.shots === null && !column.average ? `${cell.shots}-shot` : null].filter(Boolean);
-  return el("td", { class: "number" }, el("b", {}, SHARE.value(cell.value)), cell.marks.map((m) => el("sup", {}, String(m))),
+  return el("td", { class: "number" }, el("b", {}, SHARE.value(cell.value)), cell.marks.length ? el("sup", {}, cell.marks.join(", ")) : "",
     el("span", {}, `${SHARE.value(cell.low)}–${SHARE.value(cell.high)}`), own_.length ? el("span", {}, own_.join(", ")) : "");
 }
 
@@ -115,7 +115,7 @@ function contextChart(host, trained) {
 }
 
 function modelsCard() {
-  const rows = found.models.map((m) => [m.name, count(m.parameters), count(m.tokens), m.zettaflops ? tiny(m.zettaflops) : NONE, m.source]);
+  const rows = found.models.map((m) => [m.name, count(m.parameters), count(m.tokens), m.zettaflops ? compute(m.zettaflops) : NONE, m.source]);
   return el("section", { class: "card" }, el("h2", {}, "Models"), table("What was evaluated", ["Model", "Parameters", "Tokens", "zettaFLOPs", "Source"], rows));
 }
 

@@ -27,7 +27,11 @@ function scatter(host, { title, points, paths, chance, format, height = 340 }) {
     narrow ? el("ol", { class: "note muted points" }, points.map((p) => el("li", {}, el("span", {}, `${p.name}: ${format.value(p.y)} at ${costText(p.x)}`)))) : "");
 }
 
-const costText = (x) => `${tiny(x)} zettaFLOPs`;
+const costText = (x) => (x < SMALL ? compute(x) : `${tiny(x)} zettaFLOPs`);
+const SMALL = 1e-3;
+
+/** Zetta-FLOPs; much less than one in a unit of its own. */
+const compute = (x) => (x < SMALL ? flops(x * 1e21) : tiny(x));
 
 function costRange(points) {
   const low = Math.min(...points.map((p) => p.x - (p.width || 0))), high = Math.max(...points.map((p) => p.x + (p.width || 0)));

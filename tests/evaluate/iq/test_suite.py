@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 
 from growlm.cli.eval_iq import TASKS_HELP
 from growlm.cli.main import app
-from growlm.errors import DataError, GrowLMError, RecipeError
+from growlm.errors import DataError, GrowLMError, LockError, RecipeError
 from growlm.evaluate.folder import ITEMS
 from growlm.evaluate.iq.suite import measure, plan, run
 from growlm.evaluate.iq.task import Language, Setup
 from growlm.evaluate.iq.tasks import GROUPS, TASKS
 from growlm.evaluate.published import published
 from growlm.evaluate.result import RESULTS, Score, load_result
+from growlm.inference.journal import ANSWERS, Journal
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Prompt
 from tests.evaluate.iq.labelled import write_rows, write_sets
 from tests.evaluate.iq.solvers import Solver, guesser, oracle, solve
@@ -176,6 +177,23 @@ def test_other_tasks_of_the_same_model_stay(tmp_path: Path) -> None:
     assert names(["key_retrieval"], few, guesser()) == ["key_retrieval"]
 
 
+def test_other_settings_replace_results_and_that_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    for setup, told in ((Setup(items=3), 0), (Setup(items=3), 0), (Setup(seed=1, items=2), 1)):
+        run(oracle(), FACTS, plan(["counting"], setup), setup, tmp_path, quiet=True, say=said.append)
+        assert len(said) == told
+    assert said[0].startswith("counting: instead of the results with other settings")
+
+
+def test_two_evaluations_of_one_folder(tmp_path: Path) -> None:
+    setup = Setup(items=3)
+    first = Journal(tmp_path / ANSWERS, oracle())
+    with pytest.raises(LockError, match="Another evaluation"):
+        run(oracle(), FACTS, plan(["counting"], setup), setup, tmp_path, quiet=True)
+    first.close()
+    assert run(oracle(), FACTS, plan(["counting"], setup), setup, tmp_path, quiet=True).scores[0].value == 1
+
+
 def test_what_is_missing_or_unknown_is_said(sets: Path, tmp_path: Path) -> None:
     said: list[str] = []
     planned = plan([], Setup(items=1), said.append)
@@ -202,8 +220,9 @@ def test_what_is_missing_or_unknown_is_said(sets: Path, tmp_path: Path) -> None:
         plan(["replace_words"], Setup())
     with pytest.raises(RecipeError, match="did you mean --dial length=3"):
         plan(["rules"], Setup(dials={"lenght": 3}))
-    with pytest.raises(GrowLMError, match="needs an item"):
-        plan(["rules"], Setup(items=0))
+    for items in (0, 10**9):
+        with pytest.raises(GrowLMError, match="no number of items"):
+            plan(["rules"], Setup(items=items))
 
 
 def test_the_command_line_says_what_is_wrong() -> None:
