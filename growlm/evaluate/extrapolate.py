@@ -23,8 +23,8 @@ from torch import Tensor
 
 import growlm
 from growlm.data.dataset import TokenDataset
+from growlm.data.progress import Progress
 from growlm.errors import CheckpointError, DataError, RecipeError
-from growlm.evaluate.progress import counted
 from growlm.evaluate.result import Evaluated, Result, Score
 from growlm.inference.facts import facts
 from growlm.inference.source import open_local
@@ -104,7 +104,7 @@ def window_losses(
     """The loss of each target (N, T) of windows, fp64 on the CPU, in nats."""
     rows = max(1, _BATCH_TOKENS // tokens.shape[1])
     found = []
-    with counted(name, len(tokens), unit="windows", quiet=quiet) as advance:
+    with Progress(quiet=quiet).task(name, len(tokens), "windows") as advance:
         for x, y in zip(tokens.split(rows), targets.split(rows), strict=True):
             x, y = x.to(model.device), y.to(model.device)
             _, losses = model.head_loss(model(x, documents=x), y)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from growlm.data.extra import extra
+from growlm.data.progress import Progress
 from growlm.errors import DataError
-from growlm.evaluate.progress import counted
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Model, Prompt
 
 extra("lm_eval", "lm-evaluation-harness", "eval")
@@ -107,8 +107,8 @@ class HarnessModel(LM):
     ) -> None:
         """Ask each request that was not answered yet, once. Sampling with another seed is another request."""
         new = [request for request in dict.fromkeys(asked) if request not in self.answers]
-        show = counted(self.progress, len(new), quiet=not self.progress, stream=self._stderr)
-        with show as advance:
+        progress = Progress(quiet=not self.progress, stream=self._stderr)
+        with progress.task(self.progress, len(new), "requests") as advance:
             for index, answer in method(new):
                 self.answers[new[index]] = answer
                 advance(1)

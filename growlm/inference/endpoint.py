@@ -88,7 +88,7 @@ class Endpoint:
                 "The server does not say which models it has",
                 where=f"{self._client.url}/models",
                 why=str(error),
-                fix=f"name one: {self._client.url}#MODEL",
+                fix=f"name one, and say how many tokens it takes: {self._client.url}#MODEL --context 2048",
             ) from error
         rows = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
         models = {m["id"]: m for m in rows if _is_text(m.get("id"))}

@@ -31,3 +31,10 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]):
     with Progress(quiet=True).task("read en") as advance:
         advance(5)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_counted_has_a_name():
+    shown = io.StringIO()
+    with Progress(stream=shown).task("hellaswag", 4, "requests") as advance:
+        advance(3)
+    assert shown.getvalue().startswith("hellaswag: 3 of 4 requests, ")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from growlm.data.progress import Progress
 from growlm.evaluate.iq.task import Item, Task
-from growlm.evaluate.progress import counted
 from growlm.inference.asking import SPARE
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Model, Prompt
 
@@ -68,7 +68,7 @@ def ask(model: Model, plan: Sequence[Planned], *, quiet: bool = False) -> list[l
     outcomes = [[Outcome(item) for item in planned.items] for planned in plan]
     flat = [(planned.task, one) for planned, mine in zip(plan, outcomes, strict=True) for one in mine]
     chosen = [(one, place) for _, one in flat for place in range(len(one.item.choices))]
-    with counted("iq", len(flat) + len(chosen), quiet=quiet) as advance:
+    with Progress(quiet=quiet).task("iq", len(flat) + len(chosen), "requests") as advance:
         for index, answer in model.completions([prompt_of(task, one.item) for task, one in flat]):
             _written(*flat[index], answer)
             advance(1)
