@@ -205,13 +205,14 @@ class Writer:
 
     @torch.inference_mode()
     def judged(self, ids: Sequence[int], top: int = 0) -> list[Token]:
-        """Every token of a text that fits the context but its first, and how likely it was there."""
+        """Every token of a text that fits the context but its first, and how likely it was there, of all rows
+        of the output matrix, as `score` has it."""
         self._ids = []
-        logits = self.model.head_logits(self._read(ids))[0, :-1]
-        return [_told(self._known.of(row), token, top) for row, token in zip(logits, ids[1:], strict=True)]
+        logprobs = self.model.head_logits(self._read(ids))[0, :-1].log_softmax(-1)
+        return [_told(self._known.of(row), token, top) for row, token in zip(logprobs, ids[1:], strict=True)]
 
     def _token(self, logits: Tensor, draw: Draw, top: int) -> Token:
-        return _told(logits, draw(logits), top)
+        return _told(logits.log_softmax(-1), draw(logits), top)
 
     def _read(self, ids: Sequence[int]) -> Tensor:
         """Hidden states (1, T, D) of what is new in a text, at least of its last token."""
@@ -230,7 +231,6 @@ class Writer:
         return hidden
 
 
-def _told(logits: Tensor, token: int, top: int) -> Token:
-    logprobs = logits.log_softmax(-1)
+def _told(logprobs: Tensor, token: int, top: int) -> Token:
     values, ids = logprobs.topk(min(top, len(logprobs)))
     return Token(token, logprobs[token].item(), list(zip(ids.tolist(), values.tolist(), strict=True)))
