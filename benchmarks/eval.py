@@ -31,13 +31,8 @@ from typing import Any
 
 from common import Others, table, wait_until_quiet, write_results
 
-SETTINGS = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-"""growlm/train/malloc.py"""
+from growlm.train.malloc import SETTINGS
+
 LIKELIHOODS = ["growlm", "hflm:1", "hflm:4", "hflm:8", "hflm:16", "hflm:64"]
 GENERATION = ["growlm-generate", "transformers-generate"]
 ROWS = 8

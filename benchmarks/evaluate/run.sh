@@ -4,7 +4,7 @@
 #     benchmarks/evaluate/run.sh FOLDER SMOLLM2 DATA RUN
 #
 # SMOLLM2: SmolLM2-135M's Hugging Face folder (docs/hugging-face.md). DATA: labelled sets, named as docs/evaluation.md
-# says. RUN: runs/demo. Needs the extra `eval`. Half an hour on two cores; what was killed goes on with the same command.
+# says. RUN: runs/demo/run. Needs the extra `eval`. Half an hour on two cores; what was killed goes on with the same command.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?a folder to work in} smol=${2:?the folder of SmolLM2} data=${3:?a folder with data} run=${4:?a run}
@@ -18,6 +18,6 @@ growlm eval iq "$run" "smollm2=$smol" --every-stage --precision bf16 --items 50 
 growlm eval knowledge "$run" "smollm2=$smol" --every-stage --precision bf16 --limit 100 --data-dir "$data" --out "$out/eval" \
     --task hellaswag --task arc_challenge --task truthfulqa --task superglue
 growlm eval knowledge "$run" "smollm2=$smol" --every-stage --precision bf16 --limit 2 --data-dir "$data" --out "$out/eval" \
-    --task mmlu --task ceval
+    --task mmlu --task cmmlu
 growlm eval table "$out/eval"
 "$python" "$here/harness.py" --model "$smol" --data "$data" --limit 40

@@ -74,7 +74,8 @@ def iq(
     """Ask what cannot be memorised: symbols for labels, rules, patterns, facts among distractions."""
     from growlm.train.malloc import use_tuned_malloc
 
-    use_tuned_malloc()
+    if export is None:
+        use_tuned_malloc()
     from growlm.cli.options import whole_pairs
     from growlm.evaluate.iq.suite import plan, run
     from growlm.evaluate.iq.task import Setup

@@ -24,7 +24,7 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 
 
 Turn = Callable[[], None]
-"""Called before every batch; what it raises ends the asking."""
+"""Called between batches, at least once for each; what it raises ends the asking."""
 
 
 def model_of(engine: Engine, tokenizer: Tokenizer, context: int, turn: Turn = lambda: None) -> Asking:

@@ -17,7 +17,8 @@ Say = Callable[[str], None]
 
 
 class ModelFolder:
-    """What the folder holds of the same model, and under the same `fixed` settings, is kept; the rest is not.
+    """What the folder holds of the same model, and under the same `fixed` settings, is kept; the rest goes
+    with the first `save`.
 
     Raises DataError: its results.json is damaged.
     """
@@ -29,16 +30,20 @@ class ModelFolder:
         self._model = Evaluated(**facts, identity=identity)
         known = load_result(path / RESULTS) if (path / RESULTS).exists() else None
         self.result = known if known is not None and self._is_of_this(known) else None
+        self._other = known is not None and self.result is None
 
     @property
     def scores(self) -> list[Score]:
         """All that are known."""
         return self.result.scores if self.result else []
 
-    def replaced(self, settings: Mapping[str, Any]) -> list[str]:
-        """The tasks whose results are there under other settings."""
+    def replaced(self, settings: Mapping[str, Any]) -> str:
+        """In words what is lost when tasks are saved that were asked with these settings, or ""."""
+        if self._other:
+            return f"the results of the model as it was before (weights, precision or context) in {self.path}"
         known = self.result.settings["tasks"] if self.result else {}
-        return [task for task, value in settings.items() if task in known and known[task] != value]
+        other = [task for task, value in settings.items() if task in known and known[task] != value]
+        return f"the results of {', '.join(other)} with other settings in {self.path}" if other else ""
 
     def save(
         self,
@@ -68,15 +73,24 @@ class ModelFolder:
             when=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         save_result(self.path, self.result)
+        self._other = False
         return self.result
 
     def _is_of_this(self, known: Result) -> bool:
-        same = known.model.identity == self._model.identity and "tasks" in known.settings
+        same = known.model.identity == self._model.identity and known.kind == self._kind
         return same and all(known.settings.get(name) == value for name, value in self._fixed.items())
 
     def _write_items(self, asked: set[str], new: Iterable[Mapping[str, Any]]) -> None:
         path = self.path / ITEMS
         held = path.read_text("utf-8").split("\n") if self.result and path.exists() else []
-        kept = [line for line in held if line and json.loads(line)["task"] not in asked]
+        kept = [line for line in held if _task_of(line) not in {None, *asked}]
         lines = [*kept, *(json.dumps(line, ensure_ascii=False) for line in new)]
         write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _task_of(line: str) -> str | None:
+    """Of an item; None for a line that is none."""
+    try:
+        return str(json.loads(line)["task"])
+    except (ValueError, KeyError, TypeError):
+        return None

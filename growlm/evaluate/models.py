@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from growlm.errors import CheckpointError, RecipeError
-from growlm.inference.facts import facts, is_endpoint, stages_of
+from growlm.inference.facts import facts, is_endpoint, is_run, stages_of
 
 
 def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[str, Any]]:
@@ -16,7 +16,8 @@ def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[s
 
     Args:
         named: `MODEL` or `NAME=MODEL`; what there is a file or folder of is a MODEL.
-        every_stage: of each run the checkpoints at the end of its stages, named RUN/STAGE.
+        every_stage: of each run the checkpoints at the end of its stages, named RUN/STAGE; what is no run
+            is asked as it is.
 
     Raises RecipeError: no model, two of a name, or a name that is no folder's. CheckpointError: there is no
     such model, or it is no run.
@@ -35,10 +36,11 @@ def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[s
                 where=source,
                 fix="name a run, a checkpoint, a Hugging Face folder, or http://HOST:PORT/v1",
             )
-        for path in stages_of(Path(source)) if every_stage else [source]:
+        stages = stages_of(Path(source)) if every_stage and is_run(source) else []
+        for path in stages or [source]:
             told = facts(path)
             if name:
-                told["name"] = f"{name}/{told['stage']}" if every_stage else name
+                told["name"] = f"{name}/{told['stage']}" if stages else name
             found.append(told)
     names = [told["name"] for told in found]
     for told in found:

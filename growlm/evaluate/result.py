@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from growlm.checkpoint.disk import write_atomic
+from growlm.checkpoint.disk import disk_errors, make_dirs, write_atomic
 from growlm.errors import DataError
 
 RESULTS = "results.json"
@@ -74,7 +74,8 @@ class Result:
 
 def save_result(folder: Path, result: Result) -> Path:
     """Write `results.json` into a folder, whole or not at all. Raises DiskError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        make_dirs(folder)
     path = folder / RESULTS
     write_atomic(path, json.dumps(asdict(result), ensure_ascii=False, indent=1).encode())
     return path
@@ -85,6 +86,7 @@ def load_result(path: Path) -> Result:
     try:
         told = json.loads(path.read_text("utf-8"))
         scores = [Score(**score) for score in told.pop("scores")]
+        told["settings"] = {"tasks": {}, **told["settings"]}
         return Result(model=Evaluated(**told.pop("model")), scores=scores, **told)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(

@@ -23,6 +23,11 @@ def is_endpoint(source: str | Path) -> bool:
     return str(source).startswith(("http://", "https://"))
 
 
+def is_run(source: str | Path) -> bool:
+    """Whether a source is a run's folder."""
+    return not is_endpoint(source) and stored_recipe(Path(source)) is not None
+
+
 def facts(source: str | Path) -> dict[str, Any]:
     """The fields of `evaluate.result.Evaluated` but its identity; None for what nobody has written down.
 

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ ANSWERS = "answers.jsonl"
 
 R = TypeVar("R", Choice, Prompt, str)
 A = TypeVar("A", Likelihood, Completion)
+_FIELDS: dict[type, set[str]] = {kind: {f.name for f in fields(kind)} for kind in (Likelihood, Completion)}
 
 
 class Journal:
@@ -77,9 +78,10 @@ class Journal:
         new: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             key = self._key(kind, request)
-            if key in self._known:
+            known = self._known.get(key)
+            if known is not None and known.keys() == _FIELDS[answer_of]:
                 self.reused += 1
-                yield index, answer_of(**self._known[key])
+                yield index, answer_of(**known)
             else:
                 new.setdefault(key, []).append(index)
         keys = list(new)
@@ -111,6 +113,8 @@ class Journal:
                 where=str(self._path.parent),
                 fix="wait for it, or give another --out",
             ) from None
+        except OSError:  # a file system without locks
+            return
 
     def _read(self) -> None:
         with open(self._fd, "rb", closefd=False) as file:
@@ -118,7 +122,7 @@ class Journal:
         for line in held.split(b"\n"):
             try:
                 told = json.loads(line)
-                self._known[told["key"]] = told["answer"]
+                self._known[told["key"]] = dict(told["answer"])
             except (ValueError, KeyError, TypeError):
                 continue
         if held and not held.endswith(b"\n"):  # torn by a kill: what is written next begins a line

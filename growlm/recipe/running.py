@@ -84,7 +84,7 @@ class TimeoutsTable(Table):
     setup: float = Field(600.0, gt=0, description="Joining, building the model and loading its weights.")
     step: float = Field(1800.0, gt=0, description="One training step; the first one compiles.")
     save: float = Field(1800.0, gt=0, description="One checkpoint, or a growth.")
-    eval: float = Field(1800.0, gt=0, description="One validation with its samples.")
+    eval: float = Field(1800.0, gt=0, description="One validation with its samples; a batch of `eval.tasks`.")
 
 
 class BudgetTable(Table):

@@ -138,15 +138,19 @@ def _totals(by_kind: dict[str, list[Record]], start: Record, to_go: float | None
     last = steps[-1] if steps else {}
     loss = smooth(applied_loss(steps))
     price = or_none(start.get("price_per_hour"))
+    seconds = or_none(last.get("train_seconds")) or 0.0
+    measured = max((or_none(r.get("train_seconds")) or 0.0 for r in by_kind.get("tasks", [])), default=0.0)
+    extra = max(0.0, measured - seconds)  # of tasks behind the last step
+    cost = or_none(last.get("cost"))
     verified = by_kind.get("verified", [])
     return {
         "step": last.get("step", 0),
         "total_steps": or_none(start.get("total_steps")),
         "tokens": or_none(last.get("tokens")) or 0.0,
         "total_tokens": or_none(start.get("total_tokens")),
-        "seconds": or_none(last.get("train_seconds")) or 0.0,
+        "seconds": seconds + extra,
         "flops": or_none(last.get("flops")) or 0.0,
-        "cost": or_none(last.get("cost")),
+        "cost": None if cost is None else cost + extra / 3600 * (price or 0.0),
         "seconds_to_go": to_go,
         "cost_to_go": to_go / 3600 * price if to_go is not None and price is not None else None,
         "loss": or_none(float(loss[-1])) if len(loss) else None,

@@ -1,4 +1,4 @@
-"""An allocator setting that is worth a quarter to a half of the speed of training on CPU. No torch."""
+"""An allocator setting that is worth a quarter to a half of the speed on CPU, most in training. No torch."""
 
 from __future__ import annotations
 

@@ -41,12 +41,14 @@ def measure_tasks(session: Session, state: TrainState) -> bool:
             scores = session.tasks.measure(state.engine, session.tokenizer, stage.seq_len, turn)
     except UnfinishedError:
         session.console.say(f"tasks at step {p.step}: ended, the same command measures them again")
+        scores = None
+    seconds = time.perf_counter() - started
+    p.train_seconds += seconds
+    at = {"step": p.step, "stage": p.stage, "tokens": p.tokens, "train_seconds": p.train_seconds}
+    if scores is None:
+        session.recorder.append("tasks_ended", **at, seconds=seconds)
         return False
-    finally:
-        seconds = time.perf_counter() - started
-        p.train_seconds += seconds
-    at = {"step": p.step, "stage": p.stage, "tokens": p.tokens}
-    session.recorder.append("tasks", **at, seconds=seconds, train_seconds=p.train_seconds, scores=scores)
+    session.recorder.append("tasks", **at, seconds=seconds, scores=scores)
     shown = "  ".join(f"{score['task']} {score['value']:.1%}" for score in scores)
     session.console.say(f"tasks at step {p.step}: {shown}")
     return True

@@ -154,7 +154,8 @@ def _recorded_after(record: Path, step: int) -> tuple[Replay, float]:
     seconds that were spent by then, which were paid for although they must be repeated."""
     records = read_record(record)
     steps = [r for r in records if r["kind"] == "step" and r["step"] > step]
-    tasks = [r for r in records if r["kind"] == "tasks" and r["step"] >= step]  # measured after the save
+    kinds = ("tasks", "tasks_ended")
+    tasks = [r for r in records if r["kind"] in kinds and r["step"] >= step]  # measured after the save
     spent = max((r.get("train_seconds", 0.0) for r in (*steps, *tasks)), default=0.0)
     return {r["step"]: (r["loss"], r["grad_norm"]) for r in steps}, spent
 

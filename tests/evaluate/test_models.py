@@ -28,6 +28,12 @@ def test_names() -> None:
         models_of([ENDPOINT, ENDPOINT])
 
 
+def test_what_is_no_run_has_no_stages(tmp_path: Path) -> None:
+    make_folder(tmp_path / "folder")
+    told = models_of([str(tmp_path / "folder"), f"mine={ENDPOINT}"], every_stage=True)
+    assert [each["name"] for each in told] == ["folder", "mine"]
+
+
 def test_what_is_there_is_a_model_whatever_it_is_called(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

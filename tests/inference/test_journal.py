@@ -56,7 +56,10 @@ def test_what_is_known_is_not_asked_again(tmp_path: Path) -> None:
     assert second.asked == [CHOICES[1]]  # what failed may succeed now
 
 
-@pytest.mark.parametrize("tail", [b'{"key": "ab', b"\xff\n\n[]\n", b'{"key": 3, "answer": null}\n{"k'])
+TAILS = [b'{"key": "ab', b"\xff\n\n[]\n", b'{"key": 3, "answer": null}\n{"k', b'{"key": "a", "answer": {}}']
+
+
+@pytest.mark.parametrize("tail", TAILS)
 def test_a_damaged_line_counts_for_nothing(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "answers.jsonl"
     with closing(Journal(path, Counted())) as journal:

@@ -20,10 +20,11 @@ from growlm.growth.weights import MemoryWeights
 from growlm.inference.asking import SPARE, SWALLOWED
 from growlm.inference.facts import facts, stages_of
 from growlm.inference.foreign import Foreign, load_foreign
-from growlm.inference.packed import pack
+from growlm.inference.packed import PackedAttention, pack
 from growlm.inference.requests import Choice, Completion, Failed, Likelihood, Prompt
 from growlm.inference.source import open_local, open_model
 from growlm.inference.workers import Workers
+from growlm.model.reading import KeyValues, behind
 from growlm.plan.flops import flops_per_token
 from growlm.train.exchange import import_folder
 from tests.inference.models import FAMILIES, model, tokenizer
@@ -169,7 +170,14 @@ def test_more_context_than_positions(tmp_path: Path) -> None:
 def test_weights_that_are_laid_out_are_the_same_function(family: str, ramp: bool) -> None:
     tokens = torch.randint(0, 50, (3, 11), generator=torch.Generator().manual_seed(0))
     expected = model(family, ramp=ramp).logits(tokens)
-    assert torch.allclose(pack(model(family, ramp=ramp).float()).logits(tokens).double(), expected, atol=1e-4)
+    packed = pack(model(family, ramp=ramp).float())
+    assert all(isinstance(block.attn, PackedAttention) for block in packed.blocks)
+    assert torch.allclose(packed.logits(tokens).double(), expected, atol=1e-4)
+    cache = KeyValues(packed.config, 3, 11, tokens.device, torch.float32)
+    for at in range(11):  # token by token
+        reading = behind(cache, torch.full((3, 1), at), together=True)
+        found = packed.head_logits(packed(tokens[:, at : at + 1], reading=reading))
+        assert torch.allclose(found[:, 0].double(), expected[:, at], atol=1e-4)
     c = config(family)
     whole = decoder(c, trained(c)).eval()
     assert torch.equal(pack(whole).logits(tokens), whole.logits(tokens))  # fp64 stays as it is

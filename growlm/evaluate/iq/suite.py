@@ -97,7 +97,7 @@ def run(
     with closing(Journal(folder / ANSWERS, model)) as journal:
         kept = ModelFolder(folder, "iq", facts, model.identity, suite=VERSION)
         if replaced := kept.replaced(settings):
-            say(f"{', '.join(replaced)}: instead of the results with other settings in {folder}")
+            say(f"these take the place of {replaced}")
         outcomes = ask(journal, planned, quiet=quiet)
         scores = _merged(kept.scores, planned, scores_of(planned, outcomes, setup))
         lines = [one.line() for mine in outcomes for one in mine]

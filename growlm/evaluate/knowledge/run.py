@@ -131,8 +131,8 @@ def run(
             new, lines = _asked(HarnessModel(journal), each, tasks, quiet=quiet)
             scores = _merged(kept.scores, each.benchmark, new)
             settings = {each.benchmark.name: each.settings()}
-            if kept.replaced(settings):
-                say(f"{each.benchmark.name}: instead of the results with other settings in {folder}")
+            if replaced := kept.replaced(settings):
+                say(f"{each.benchmark.name} takes the place of {replaced}")
             kept.save(scores, settings, each.benchmark.harness_tasks(), (item.line() for item in lines))
             say(_told(new[0]))
     finally:

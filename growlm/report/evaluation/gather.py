@@ -64,8 +64,9 @@ def _told_apart(results: list[Result]) -> list[Result]:
     def named(model: Evaluated) -> Evaluated:
         if len(facts[model.name]) == 1:
             return model
-        at = f"{model.tokens or 0:,} tokens, {model.parameters or 0:,} parameters"
-        return replace(model, name=f"{model.name} at {at}")
+        at = f" at {model.tokens or 0:,} tokens, {model.parameters or 0:,} parameters"
+        stage = model.stage and model.stage + at  # it stays its run's
+        return replace(model, name=model.name + at, stage=stage)
 
     return [replace(result, model=named(result.model)) for result in results]
 

@@ -182,7 +182,13 @@ def test_other_settings_replace_results_and_that_is_said(tmp_path: Path) -> None
     for setup, told in ((Setup(items=3), 0), (Setup(items=3), 0), (Setup(seed=1, items=2), 1)):
         run(oracle(), FACTS, plan(["counting"], setup), setup, tmp_path, quiet=True, say=said.append)
         assert len(said) == told
-    assert said[0].startswith("counting: instead of the results with other settings")
+    assert said[0].startswith("these take the place of the results of counting with other settings")
+    with (tmp_path / ITEMS).open("a") as file:
+        file.write('{"task"\n')  # a line that is none is left out
+    setup = Setup(items=2)
+    run(guesser(), FACTS, plan(["head_tail"], setup), setup, tmp_path, quiet=True, say=said.append)
+    assert said[1].startswith("these take the place of the results of the model as it was before")
+    assert {score.task for score in load_result(tmp_path / RESULTS).scores} == {"head_tail"}
 
 
 def test_two_evaluations_of_one_folder(tmp_path: Path) -> None:
