@@ -13,7 +13,7 @@ growlm() { echo "+ growlm $*" >&2 && "$python" -m growlm "$@"; }
 
 growlm eval iq "$run" "smollm2=$smol" --every-stage --precision bf16 --items 100 --out "$out/eval" \
     --task rules --task patterns --task interference
-growlm eval iq "$run" "smollm2=$smol" --every-stage --precision bf16 --items 50 --data-dir "$data" --out "$out/eval" \
+growlm eval iq "$run" "smollm2=$smol" --every-stage --precision bf16 --items 20 --data-dir "$data" --out "$out/eval" \
     --task superglue_iq --task clue_iq
 growlm eval knowledge "$run" "smollm2=$smol" --every-stage --precision bf16 --limit 100 --data-dir "$data" --out "$out/eval" \
     --task hellaswag --task arc_challenge --task truthfulqa --task superglue

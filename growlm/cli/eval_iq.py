@@ -20,7 +20,8 @@ from growlm.cli.eval_options import (
     Precision,
     Workers,
 )
-from growlm.cli.eval_shown import say, show
+from growlm.cli.eval_shown import going_on, say, show
+from growlm.errors import RecipeError
 
 if TYPE_CHECKING:
     from growlm.evaluate.iq.task import Setup
@@ -82,9 +83,11 @@ def iq(
     from growlm.evaluate.models import models_of
     from growlm.evaluate.opened import ask_each
 
-    dials = whole_pairs("--dial", dial) | ({} if shots is None else {"shots": shots})
+    dials = whole_pairs("--dial", [*(dial or []), *([] if shots is None else [f"shots={shots}"])])
     setup = Setup(seed, language, items, dials, data_dir)
     if export is not None:
+        if models:
+            raise RecipeError("--export asks no model", where=models[0], fix="leave out one of the two")
         _export(export, format, task or [], setup)
         return
     named = models_of(models or [], every_stage=every_stage)
@@ -95,7 +98,8 @@ def iq(
         say(f"{facts['name']}: {count}")
         run(model, facts, planned, setup, out / facts["name"] / "iq", say=say)
 
-    ask_each(named, ask, context=context, precision=precision, data=data, device=device, workers=workers)
+    with going_on():
+        ask_each(named, ask, context=context, precision=precision, data=data, device=device, workers=workers)
     show(out, lambda group: group.startswith("iq/"), as_json=as_json)
 
 

@@ -21,7 +21,7 @@ from growlm.cli.eval_options import (
     Precision,
     Workers,
 )
-from growlm.cli.eval_shown import say, show
+from growlm.cli.eval_shown import going_on, say, show
 
 if TYPE_CHECKING:
     from growlm.inference.requests import Model
@@ -69,5 +69,6 @@ def knowledge(
         say(f"{facts['name']}: {', '.join(each.benchmark.name for each in planned)}")
         run(model, facts, planned, out / facts["name"] / "knowledge", say=say)
 
-    ask_each(named, ask, context=context, precision=precision, data=data, device=device, workers=workers)
+    with going_on():
+        ask_each(named, ask, context=context, precision=precision, data=data, device=device, workers=workers)
     show(out, lambda group: not group.startswith("iq/"), as_json=as_json)

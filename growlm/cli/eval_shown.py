@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -12,6 +13,16 @@ import typer
 def say(line: str) -> None:
     """A remark, which is no part of the result."""
     typer.echo(line, err=True)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Say at Ctrl-C what becomes of the answers."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("stopped: the answers so far are kept, and the same command goes on")
+        raise
 
 
 def show(out: Path, wanted: Callable[[str], bool], *, as_json: bool) -> None:

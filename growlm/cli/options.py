@@ -77,6 +77,8 @@ def whole_pairs(option: str, flags: list[str] | None) -> dict[str, int]:
             raise RecipeError(
                 f"{flag!r} is no NAME=NUMBER", where=f"{option} {flag}", fix=f"{option} length=12"
             )
+        if match[1] in found:
+            raise RecipeError(f"{match[1]} is set twice", where=f"{option} {flag}", fix="leave one out")
         found[match[1]] = int(match[2])
     return found
 

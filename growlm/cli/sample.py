@@ -46,6 +46,8 @@ def sample(
         raise RecipeError(
             "There is nothing to do", fix='--prompt "Once", --chat, or --judge "TEXT" "STATEMENT"'
         )
+    for text in [*(prompt or []), *(judge or ())]:
+        _refuse_bytes(text)
     from growlm.inference.chat import Conversation, checkpoint_path, go_on, is_instructed, tokenizer_of
     from growlm.inference.generate import Draw
     from growlm.inference.source import open_local
@@ -81,7 +83,7 @@ def _talk(conversation: Conversation) -> None:
     from growlm.inference.chat import HELP, converse, visible
 
     if not sys.stdin.isatty():
-        converse(conversation, _line, _printer(lambda text: text), lambda _: None)
+        converse(conversation, _line, _printer(lambda text: text), None)
         return
     import readline  # noqa: F401  (input() then edits lines and knows those before)
 
@@ -94,8 +96,15 @@ def _talk(conversation: Conversation) -> None:
     )
 
 
+def _refuse_bytes(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RecipeError("A text is no UTF-8", where=repr(text), fix="write it in UTF-8") from None
+
+
 def _line() -> str:
-    line = sys.stdin.readline()
+    line = sys.stdin.readline().encode(errors="replace").decode()  # bytes that are no UTF-8 become "?"
     if not line:
         raise EOFError
     return line.rstrip("\r\n")

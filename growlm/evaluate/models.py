@@ -57,7 +57,7 @@ def models_of(named: Sequence[str], *, every_stage: bool = False) -> list[dict[s
 def _refuse_outside(told: dict[str, Any]) -> None:
     """A model's results lie in a folder of its name, below that of all results."""
     name = PurePosixPath(told["name"])
-    if not name.parts or name.is_absolute() or ".." in name.parts:
+    if not name.parts or name.is_absolute() or ".." in name.parts or not told["name"].isprintable():
         raise RecipeError(
             f"{told['name']!r} is no name for a folder of results",
             where=str(told["source"]),

@@ -81,11 +81,12 @@ def converse(
     conversation: Conversation,
     read: Callable[[], str],
     show: Callable[[str], None],
-    note: Callable[[str], None],
+    note: Callable[[str], None] | None,
 ) -> None:
     """Turns until `read` raises EOFError or gives /quit; Ctrl-C (KeyboardInterrupt) ends an answer only.
 
-    `show` writes pieces of answers, and `note` lines about the conversation.
+    `show` writes pieces of answers, and `note` lines about the conversation; without `note` nobody is there
+    to read them, and an unknown /command is a text like any other.
     """
     was_cut = False
     while True:
@@ -95,9 +96,10 @@ def converse(
                 return
             if typed.strip() == "/reset":
                 conversation.reset()
-                note("(a new conversation)")
+                if note:
+                    note("(a new conversation)")
                 continue
-            if typed.startswith("/") and typed[1:].strip().isalpha():
+            if note and typed.startswith("/") and typed[1:].strip().isalpha():
                 note(HELP)
                 continue
             for piece in conversation.say(typed):
@@ -107,7 +109,7 @@ def converse(
             return
         except KeyboardInterrupt:
             show("\n")
-        if conversation.is_cut and not was_cut:
+        if note and conversation.is_cut and not was_cut:
             note("(the text has outgrown the context: the model no longer sees its beginning)")
         was_cut = conversation.is_cut
 

@@ -99,7 +99,11 @@ def hit(action: Callable[[Path], None], fault: str, folder: Path, code: int) -> 
     raise AssertionError("the fault never stops striking")
 
 
-@pytest.mark.parametrize("point", POINTS)
+FAST_POINTS = [pytest.param(p, marks=pytest.mark.slow) if p == "checkpoint.write" else p for p in POINTS]
+"""A save writes dozens of times; the kill at every system call is fast."""
+
+
+@pytest.mark.parametrize("point", FAST_POINTS)
 @pytest.mark.parametrize(("kind", "code"), [("kill", -9), ("enospc", 76)])
 def test_a_fault_at_every_passage_leaves_old_or_new(tmp_path: Path, point: str, kind: str, code: int) -> None:
     strikes = [hit(action, f"{point}:{kind}", tmp_path / "checkpoints", code) for action in ACTIONS]

@@ -50,7 +50,8 @@ class Outcome:
         told: dict[str, Any] = {"task": item.task, "index": item.index, "right": self.right}
         told |= {"answer": self.answer, "target": item.target, "text": self.text, "cut": self.cut}
         if item.choices:
-            told |= {"choices": item.choices, "logprobs": self.logprobs, "likeliest": self.likeliest}
+            known = [None if x == float("-inf") else x for x in self.logprobs or []]  # JSON has no infinity
+            told |= {"choices": item.choices, "logprobs": known, "likeliest": self.likeliest}
         told |= {"failed": self.unwritten} if self.unwritten else {}
         told |= {"failed_likelihood": self.unweighed} if self.unweighed else {}
         return told | {"prompt": item.prompt}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from growlm.checkpoint.disk import make_dirs, write_atomic
+from growlm.checkpoint.disk import disk_errors, make_dirs, write_atomic
 from growlm.errors import RecipeError
 from growlm.evaluate.iq.asking import Planned, prompt_of
 from growlm.evaluate.iq.scoring import LIKELIEST
@@ -30,7 +30,8 @@ def write_export(
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RecipeError("The folder is not empty", where=str(folder), fix="--export NEW_FOLDER")
-    make_dirs(folder)
+    with disk_errors(folder):
+        make_dirs(folder)
     for planned in plan:
         path = folder / f"{planned.label}.jsonl"
         lines = [json.dumps(_document(planned, item), ensure_ascii=False) for item in planned.items]

@@ -61,7 +61,7 @@ def _score(planned: Planned, outcomes: list[Outcome], metric: str, setup: Setup)
         cut=sum(one.cut > 0 for one in outcomes),
         failed=sum(bool(one.unwritten if metric == WRITTEN else one.unweighed) for one in outcomes),
         published=published(planned.label) if metric == WRITTEN else {},
-        notes=[*planned.notes, *_dials(planned, setup), *unweighed],
+        notes=[*planned.notes, *_dials(planned, setup), *unweighed, *_why(outcomes, metric)],
     )
 
 
@@ -72,13 +72,20 @@ def _unweighed(outcomes: list[Outcome]) -> list[str]:
     return []
 
 
+def _why(outcomes: list[Outcome], metric: str) -> list[str]:
+    """Why the first item that was not answered was not."""
+    failed = (one.unwritten if metric == WRITTEN else one.unweighed for one in outcomes)
+    return [f"not answered, for instance: {why}" for why in failed if why][:1]
+
+
 def _group(planned: Planned) -> str:
     chinese = planned.label != planned.task.name
     return f"{planned.task.group}/zh" if chinese else planned.task.group
 
 
 def _dials(planned: Planned, setup: Setup) -> list[str]:
-    turned = [f"{name}={value}" for name, value in setup.dials.items() if name in planned.task.dials]
+    turned = [f"seed={setup.seed}"] if setup.seed else []
+    turned += [f"{name}={value}" for name, value in setup.dials.items() if name in planned.task.dials]
     return [f"{planned.label} with {', '.join(turned)}"] if turned else []
 
 

@@ -99,7 +99,12 @@ def run(
         if replaced := kept.replaced(settings):
             say(f"these take the place of {replaced}")
         outcomes = ask(journal, planned, quiet=quiet)
+        if journal.reused:
+            say(f"{journal.reused:,} answers were known from {folder / ANSWERS}")
         scores = _merged(kept.scores, planned, scores_of(planned, outcomes, setup))
+        gone = {score.task for score in kept.scores} - {score.task for score in scores}
+        if averages := [name for name in gone if name.removesuffix("_zh") in GROUPS]:
+            say(f"no longer an average of {', '.join(averages)}: ask all tasks of the group at once")
         lines = [one.line() for mine in outcomes for one in mine]
         return kept.save(scores, settings, [each.label for each in planned], lines)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from growlm.evaluate.knowledge.benchmarks import OPEN_LLM, Benchmark
-from growlm.evaluate.knowledge.scores import Item, Measured, mean, mean_of_subjects, measured
+from growlm.evaluate.knowledge.scores import Item, Measured, counted, mean, mean_of_subjects, measured
 from growlm.evaluate.published import published
 from growlm.evaluate.result import Score
 
@@ -137,8 +137,8 @@ def _score(task: str, metric: str, found: Measured, group: str, shots: int, item
         group=group,
         shots=shots,
         chance=found.chance,
-        cut=sum(item.cut > 0 for item in items),
-        failed=sum(bool(item.failed) for item in items),
+        cut=sum(any(item.cut for item in each) for each in counted(items, metric)),
+        failed=sum(any(item.failed for item in each) for each in counted(items, metric)),
     )
 
 

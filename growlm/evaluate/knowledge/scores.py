@@ -113,6 +113,17 @@ def measured(found: Sequence[Item], metric: str) -> Measured:
     return macro_f1(found) if isinstance(found[0].values[metric], tuple) else mean(found, metric)
 
 
+def counted(found: Sequence[Item], metric: str) -> list[list[Item]]:
+    """What a metric counts: items, or MultiRC's questions with all their answers."""
+    if metric != "exact_match":
+        return [[item] for item in found]
+    questions: dict[tuple[int, int], list[Item]] = defaultdict(list)
+    for item in found:
+        idx = item.document["idx"]
+        questions[idx["paragraph"], idx["question"]].append(item)
+    return list(questions.values())
+
+
 def mean(found: Sequence[Item], metric: str) -> Measured:
     """Of a metric that is a number for each item."""
     values = [float(item.values[metric]) for item in found]
@@ -133,12 +144,9 @@ def mean_of_subjects(subjects: Sequence[Sequence[Item]], metric: str) -> Measure
 
 def all_right(found: Sequence[Item]) -> Measured:
     """MultiRC's exact match: the share of questions all of whose answers were judged right."""
-    questions: dict[tuple[int, int], list[Item]] = defaultdict(list)
-    for item in found:
-        idx = item.document["idx"]
-        questions[idx["paragraph"], idx["question"]].append(item)
-    values = [float(all(item.values["acc"] for item in answers)) for answers in questions.values()]
-    chance = float(np.mean([0.5 ** len(answers) for answers in questions.values()]))
+    questions = counted(found, "exact_match")
+    values = [float(all(item.values["acc"] for item in answers)) for answers in questions]
+    chance = float(np.mean([0.5 ** len(answers) for answers in questions]))
     return Measured(float(np.mean(values)), *interval(values), len(values), chance)
 
 

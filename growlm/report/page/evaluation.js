@@ -46,7 +46,7 @@ function groupTable(group) {
   const chance = group.columns.some((c) => isNumber(c.chance))
     ? el("tr", { class: "chance" }, el("th", { scope: "row" }, "chance"), el("td", {}), group.columns.map((c) => el("td", { class: "number" }, isNumber(c.chance) ? SHARE.value(c.chance) : NONE))) : "";
   return scrolled(group.title, el("table", { class: "scores" },
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Model"), el("th", { scope: "col" }, el("b", {}, "Cost"), el("span", {}, "zettaFLOPs")), group.columns.map(headOf))),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Model"), el("th", { scope: "col" }, el("b", {}, "Cost"), el("span", {}, "zettaFLOPs or as said")), group.columns.map(headOf))),
     el("tbody", {}, chance, rowsOf(group))));
 }
 
@@ -116,7 +116,7 @@ function contextChart(host, trained) {
 
 function modelsCard() {
   const rows = found.models.map((m) => [m.name, count(m.parameters), count(m.tokens), m.zettaflops ? compute(m.zettaflops) : NONE, m.source]);
-  return el("section", { class: "card" }, el("h2", {}, "Models"), table("What was evaluated", ["Model", "Parameters", "Tokens", "zettaFLOPs", "Source"], rows));
+  return el("section", { class: "card" }, el("h2", {}, "Models"), table("What was evaluated", ["Model", "Parameters", "Tokens", "Cost, zettaFLOPs or as said", "Source"], rows));
 }
 
 const aboutCard = () => el("section", { class: "card" }, el("h2", {}, "How to read this"), el("ul", { class: "note muted about" }, [

@@ -68,16 +68,18 @@ function pointMark(p, X, Y, format) {
     svg("circle", { class: p.hollow ? "hollow" : "", cx: X(p.x), cy: Y(p.y), r: POINT }), svg("circle", { class: "target", cx: X(p.x), cy: Y(p.y), r: 14 }));
 }
 
-/** A name (its number where it is narrow) beside each point, pushed down until none covers another; a hair leads to what was moved. */
+/** A name (its number where it is narrow) beside each point, pushed down (at the bottom up) until none covers another; a hair leads to what was moved. */
 function pointLabels(points, X, Y, box, narrow) {
   const long = (p) => (narrow ? String(points.indexOf(p) + 1) : p.label.length > 24 ? p.label.slice(0, 23) + "…" : p.label);
   const placed = [];
   const labels = points.map((p) => ({ p, text: long(p), x: X(p.x) + POINT + 4, y: Y(p.y) + (p.run ? -5 : 4), size: 6.4 * long(p).length })).sort((a, b) => a.y - b.y);
   for (const l of labels) {
     if (l.x + l.size > box.right + 116) l.x = X(l.p.x) - POINT - 4 - l.size;
+    l.y = Math.min(l.y, box.bottom - 5);
+    const step = l.y > box.bottom - 3 * LABEL ? -LABEL : LABEL;
     for (let moved = true; moved;) {
       const hit = placed.find((o) => Math.abs(o.y - l.y) < LABEL && l.x < o.x + o.size && o.x < l.x + l.size);
-      if ((moved = Boolean(hit))) l.y = hit.y + LABEL;
+      if ((moved = Boolean(hit))) l.y = hit.y + step;
     }
     placed.push(l);
   }

@@ -179,15 +179,21 @@ def test_other_tasks_of_the_same_model_stay(tmp_path: Path) -> None:
 
 def test_other_settings_replace_results_and_that_is_said(tmp_path: Path) -> None:
     said: list[str] = []
-    for setup, told in ((Setup(items=3), 0), (Setup(items=3), 0), (Setup(seed=1, items=2), 1)):
-        run(oracle(), FACTS, plan(["counting"], setup), setup, tmp_path, quiet=True, say=said.append)
-        assert len(said) == told
-    assert said[0].startswith("these take the place of the results of counting with other settings")
+    for setup in (Setup(items=3), Setup(items=3), Setup(seed=1, items=2)):
+        run(oracle(), FACTS, plan(["rules"], setup), setup, tmp_path, quiet=True, say=said.append)
+    assert said[0].startswith("9 answers were known")
+    assert said[1].startswith(
+        "these take the place of the results of counting, replace_lowercase, replace_word with"
+    )
+    setup = Setup(items=1)
+    run(oracle(), FACTS, plan(["counting"], setup), setup, tmp_path, quiet=True, say=said.append)
+    assert said[-1].startswith("no longer an average of rules")
+    said.clear()
     with (tmp_path / ITEMS).open("a") as file:
         file.write('{"task"\n')  # a line that is none is left out
     setup = Setup(items=2)
     run(guesser(), FACTS, plan(["head_tail"], setup), setup, tmp_path, quiet=True, say=said.append)
-    assert said[1].startswith("these take the place of the results of the model as it was before")
+    assert said[0].startswith("these take the place of the results of the model as it was before")
     assert {score.task for score in load_result(tmp_path / RESULTS).scores} == {"head_tail"}
 
 
@@ -237,6 +243,9 @@ def test_the_command_line_says_what_is_wrong() -> None:
         (["--dial", "length", "http://x"], "no NAME=NUMBER"),
         (["--items", "1"], "No model is named"),
         (["nosuch"], "There is no such file or folder"),
+        (["--shots", "3", "--dial", "shots=2", "http://x"], "shots is set twice"),
+        (["--export", "x", "http://x"], "--export asks no model"),
+        (["n\udcff=http://x"], "no name for a folder"),
     ):
         done = CliRunner().invoke(app, ["eval", "iq", *flags])
         assert what in str(done.exception)

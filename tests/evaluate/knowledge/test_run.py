@@ -97,6 +97,19 @@ def test_examples_come_before_the_question(folder: Path) -> None:
     assert task.instances[0].args == (f"{head}{shots}virology 0?{choices}", " A")
 
 
+def test_as_many_examples_as_there_are(folder: Path, tmp_path: Path) -> None:
+    """The harness draws one more where it does not know their split; of exams it takes the first."""
+    write(folder / "hellaswag-train.jsonl", HELLASWAG)
+    found = {
+        each.benchmark.name: each for each in plan(["hellaswag", "mmlu", "arc_challenge"], folder, shots=99)
+    }
+    assert {name: each.shots for name, each in found.items()} == {
+        "arc_challenge": len(ARC), "hellaswag": len(HELLASWAG) - 1, "mmlu": 5
+    }  # fmt: skip
+    result = run(Knowing(RIGHT), FACTS, planned, tmp_path / "out", quiet=True)
+    assert {score.value for score in result.scores} == {1.0}
+
+
 def test_run_again_it_asks_nothing_and_keeps_the_rest(folder: Path, tmp_path: Path) -> None:
     out, model = tmp_path / "out", Knowing(RIGHT)
     whole = run(model, FACTS, plan([], folder), out, quiet=True)

@@ -93,3 +93,9 @@ def test_exact_match_needs_all_answers_of_a_question() -> None:
     found = all_right(items)
     assert (found.value, found.items) == (pytest.approx(2 / 3), 3)
     assert found.chance == pytest.approx((1 / 4 + 1 / 4 + 1 / 2) / 3)
+    cut = [replace(one, cut=3) for one in items[:3]]
+    scores = scores_of(BENCHMARKS["multirc"], {"multirc": [*cut, *items[3:]]}, 0)
+    assert {score.metric: (score.items, score.cut) for score in scores} == {
+        "acc": (5, 3),
+        "exact_match": (3, 2),
+    }
