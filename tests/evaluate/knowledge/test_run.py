@@ -100,9 +100,8 @@ def test_examples_come_before_the_question(folder: Path) -> None:
 def test_as_many_examples_as_there_are(folder: Path, tmp_path: Path) -> None:
     """The harness draws one more where it does not know their split; of exams it takes the first."""
     write(folder / "hellaswag-train.jsonl", HELLASWAG)
-    found = {
-        each.benchmark.name: each for each in plan(["hellaswag", "mmlu", "arc_challenge"], folder, shots=99)
-    }
+    planned = plan(["hellaswag", "mmlu", "arc_challenge"], folder, shots=99)
+    found = {each.benchmark.name: each for each in planned}
     assert {name: each.shots for name, each in found.items()} == {
         "arc_challenge": len(ARC), "hellaswag": len(HELLASWAG) - 1, "mmlu": 5
     }  # fmt: skip
