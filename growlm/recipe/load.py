@@ -17,7 +17,7 @@ from growlm.recipe import override
 from growlm.recipe.check import problems
 from growlm.recipe.keys import Key, leaves, show_key
 from growlm.recipe.presets import presets
-from growlm.recipe.problem import problems_of, raise_all
+from growlm.recipe.problem import Problem, problems_of, raise_all
 from growlm.recipe.schema import Recipe
 from growlm.recipe.source import Layer, merge, read_layers, whole_value
 
@@ -51,6 +51,7 @@ def resolve_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Resolved:
     if not data:
         raise RecipeError("the recipe is empty", where=str(path), fix="write one with `growlm init PATH`")
     origin = _Origin(layers, applied)
+    raise_all(_too_large(data), origin.place)
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -69,6 +70,17 @@ def resolve_hash(recipe: Recipe) -> str:
     """Hash of a resolved recipe: equal exactly when every field is (64 hex digits)."""
     text = json.dumps(recipe.model_dump(), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _too_large(data: dict[str, Any]) -> list[Problem]:
+    """Whole numbers that TOML does not have; Python's have no end, and no float holds them."""
+    why = "whole numbers of TOML have 64 bits"
+    return [
+        Problem(key, "a number is too large", "write a smaller one", why)
+        for key, value in leaves(data).items()
+        for number in (value if isinstance(value, list) else [value])
+        if isinstance(number, int) and not -(2**63) <= number < 2**63
+    ]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from growlm.errors import RecipeError
@@ -32,6 +32,7 @@ def refuse_or_load(path: Path, overrides: list[str] | None = None) -> None:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([(line, toml_value(10**400)) for line in (16, 17)])
 @given(st.lists(st.tuples(LINES, VALUES | st.none() | st.text(max_size=6)), min_size=1, max_size=3))
 def test_mangled_lines(tmp_path: Path, edits: list[tuple[int, str | None]]) -> None:
     rows = list[str](BASE.split("\n"))

@@ -236,3 +236,13 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="No such file") as caught:
         load_recipe(tmp_path / "absent.toml")
     assert "growlm init" in caught.value.fix
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400], ids=["most", "least", "no float"])
+def test_whole_numbers_that_toml_does_not_have(write: Write, number: int) -> None:
+    base = write(BASE)
+    for key in ("stages.0.d_model", "train.seed", "model.mup_base_hidden"):
+        value = [number] if key.endswith("hidden") else number
+        with pytest.raises(RecipeError, match="too large") as caught:
+            load_recipe(base, [f"{key}={value}"])
+        assert key in str(caught.value.where)
