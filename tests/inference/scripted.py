@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 from typing import Any
 
 Reply = tuple[int, dict[str, str], Any]
@@ -57,13 +58,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
+def running(server: BaseServer) -> Iterator[None]:
+    """A server answers in a thread meanwhile."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
 def scripted(reply: Callable[[Any], Reply]) -> Iterator[Scripted]:
     """A running server with one model of 64 tokens; `reply` answers its completions."""
-    with Scripted(lambda path, body: MODELS if path == "/v1/models" else reply(body)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with (
+        Scripted(lambda path, body: MODELS if path == "/v1/models" else reply(body)) as server,
+        running(server),
+    ):
+        yield server

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from growlm.inference.local import Local
 from growlm.inference.serve.server import Server
 from growlm.inference.source import open_local
 from tests.convert.checkpoints import TEXTS, random_decoder, save, small
+from tests.inference.scripted import running
 
 
 def tiny(folder: Path) -> Local:
@@ -26,14 +26,8 @@ def tiny(folder: Path) -> Local:
 @contextmanager
 def serving(model: Local, **settings: Any) -> Iterator[Server]:
     """A server of a model, running."""
-    with Server(model, name="tiny", port=0, **settings) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with Server(model, name="tiny", port=0, **settings) as server, running(server):
+        yield server
 
 
 def post(server: Server, body: Any, path: str = "/v1/completions", **headers: str) -> tuple[int, Any]:
