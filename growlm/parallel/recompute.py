@@ -21,7 +21,6 @@ from torch.utils.checkpoint import (
     SelectiveCheckpointContext,
     checkpoint,
     create_selective_checkpoint_contexts,
-    noop_context_fn,
 )
 
 from growlm.model.decoder import Block, Decoder
@@ -42,8 +41,24 @@ def recompute(part: Decoder, layout: Layout) -> None:
 class FullyRecomputed(Block):
     """A block that keeps its input alone."""
 
-    context_fn = staticmethod(noop_context_fn)
-    """Of `torch.utils.checkpoint`: what else is kept."""
+    def forward(
+        self,
+        x: Tensor,
+        masks: Masks | None,
+        gate: Tensor | None,
+        seen: Tensor | None = None,
+        reading: Layer | None = None,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D); a `reading` is no training and keeps nothing."""
+        if reading is not None:
+            return super().forward(x, masks, gate, seen, reading)
+        return checkpoint(  # type: ignore[no-any-return]
+            super().forward, x, masks, gate, seen, use_reentrant=False, preserve_rng_state=False
+        )
+
+
+class SelectivelyRecomputed(Block):
+    """A block that keeps its input and what `is_kept`."""
 
     def forward(
         self,
@@ -64,7 +79,7 @@ class FullyRecomputed(Block):
             seen,
             use_reentrant=False,
             preserve_rng_state=False,
-            context_fn=self.context_fn,
+            context_fn=_selective,  # named here: torch.compile takes no attribute
         )
 
 
@@ -114,9 +129,3 @@ def _selective() -> Any:
         return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
     return create_selective_checkpoint_contexts(policy)
-
-
-class SelectivelyRecomputed(FullyRecomputed):
-    """A block that keeps its input and what `is_kept`."""
-
-    context_fn = staticmethod(_selective)
